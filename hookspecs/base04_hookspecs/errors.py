@@ -1,0 +1,151 @@
+"""The errors that managers and plugins raise and that callers catch.
+
+::
+
+    Base04Error
+    ├── ConfigurationError          settings, contracts or registrations that cannot work
+    ├── ManagerError                a manager could not do what it was asked
+    │   ├── ManagerUnavailable      its backend cannot be reached just now; trying again later makes sense
+    │   ├── OutcomeUnknown          the backend may or may not have done it
+    │   ├── NotSupported            this provider does not have that part of the contract
+    │   ├── InvalidInput            what was given cannot be accepted; carries every fault
+    │   ├── NotFound                there is no such thing
+    │   └── Conflict                the thing changed, exists already, or does not allow this now
+    ├── AuthenticationError         the caller did not prove who they are
+    │   ├── InvalidToken            with ``reason``, which is for the log alone
+    │   └── InvalidApiKey           with ``reason``, which is for the log alone
+    ├── PermissionDenied            the caller is known and may not do it
+    ├── RateLimited                 too many calls; carries ``retry_after``
+    └── ActionError
+        ├── UnknownAction           with close matches
+        ├── ActionTimeout           the handler took longer than its action allows
+        └── ActionFailed            the handler raised, or returned what its action does not declare
+
+Messages never hold a secret. Over HTTP each class has one status and one problem type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+class Base04Error(Exception):
+    """The base of every error that Base04 raises on purpose."""
+
+
+class ConfigurationError(Base04Error):
+    """Settings, a contract or a registration cannot work; the message says what to write instead."""
+
+
+class ManagerError(Base04Error):
+    """A manager could not do what it was asked."""
+
+
+class ManagerUnavailable(ManagerError):
+    """The backend of a manager cannot be reached just now.
+
+    ``retry_after`` is a number of seconds after which another try makes sense.
+    """
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(ManagerError):
+    """The connection broke after the backend was told to act: it may or may not have done so."""
+
+
+class NotSupported(ManagerError):
+    """The provider does not have this part of its contract; its capabilities say so beforehand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a value; ``pointer`` is a JSON pointer (RFC 6901) to it."""
+
+    pointer: str
+    message: str
+
+
+class InvalidInput(ManagerError):
+    """The given value cannot be accepted. ``faults`` lists everything that is wrong with it."""
+
+    def __init__(self, message: str, faults: Iterable[Fault] = ()) -> None:
+        super().__init__(message)
+        self.faults: tuple[Fault, ...] = tuple(faults)
+
+
+class NotFound(ManagerError):
+    """There is no such thing."""
+
+
+class Conflict(ManagerError):
+    """The thing has changed, exists already, or does not allow this in its present condition."""
+
+
+class AuthenticationError(Base04Error):
+    """The caller did not prove who they are.
+
+    The message is safe to show to the caller; ``reason`` says which check failed and is for the log alone.
+    """
+
+    message = "authentication failed"
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(self.message)
+        self.reason = reason or self.message
+
+
+class InvalidToken(AuthenticationError):
+    """The token is malformed, expired, revoked, or not meant for this use."""
+
+    message = "invalid token"
+
+
+class InvalidApiKey(AuthenticationError):
+    """The API key is malformed, unknown, expired or revoked."""
+
+    message = "invalid API key"
+
+
+class PermissionDenied(Base04Error):
+    """The caller is known and may not do this. ``missing`` lists the permissions that would be needed."""
+
+    def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
+
+
+class RateLimited(Base04Error):
+    """Too many calls. ``retry_after`` is in seconds; ``exceeded`` names the limit types that refused."""
+
+    def __init__(self, message: str, *, retry_after: float, exceeded: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.exceeded = tuple(exceeded)
+
+
+class ActionError(Base04Error):
+    """An action could not be run to its end. ``action`` is its full name."""
+
+    def __init__(self, message: str, *, action: str) -> None:
+        super().__init__(message)
+        self.action = action
+
+
+class UnknownAction(ActionError):
+    """No action has this name. ``matches`` lists names that come close."""
+
+    def __init__(self, message: str, *, action: str, matches: Sequence[str] = ()) -> None:
+        super().__init__(message, action=action)
+        self.matches = tuple(matches)
+
+
+class ActionTimeout(ActionError):
+    """The handler took longer than its action allows."""
+
+
+class ActionFailed(ActionError):
+    """The handler raised, or returned what its action does not declare; ``__cause__`` is what it raised."""

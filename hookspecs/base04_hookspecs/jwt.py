@@ -1,0 +1,102 @@
+"""The role ``jwt``: signed tokens."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypedDict
+
+from base04_hookspecs.manager import Manager
+from base04_hookspecs.markers import hookspec
+from base04_hookspecs.provider import Provider
+
+ClaimsSource = Callable[[str, str], Awaitable[Mapping[str, Any]]]
+"""Called with the user id and a reference; returns the claims that the user has now, or raises ``InvalidToken``."""
+
+
+class TokenPair(TypedDict):
+    """A new access token and the refresh token that takes the place of the old one (RFC 6749, section 5.1)."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str
+    expires_in: int
+
+
+class JWTManager(Manager):
+    """Creates, validates, refreshes and revokes tokens (RFC 7519, 8725, 9068).
+
+    A payload has ``user_id`` beside the registered claims ``iss``, ``sub``, ``aud``, ``exp``, ``iat``, ``jti``.
+
+    Capabilities: ``jwks`` (public keys are served), ``revocation`` (tokens stop before they expire).
+    """
+
+    role: ClassVar[str] = "jwt"
+
+    @abstractmethod
+    async def create_access_token(self, user_id: str, additional_claims: Mapping[str, Any] | None = None) -> str:
+        """Create an access token; ``additional_claims`` may not replace a registered claim.
+
+        Raises:
+            InvalidInput: the user id is empty, or a claim is reserved or not JSON.
+        """
+
+    @abstractmethod
+    async def create_refresh_token(self, user_id: str, *, source: str | None = None) -> str:
+        """Create a refresh token, the first of a new family.
+
+        ``source`` is ``"name:reference"``: at each refresh the claims source of that name is asked anew. Without one
+        the access tokens of the family carry no additional claims.
+        """
+
+    @abstractmethod
+    async def register_claims_source(self, name: str, source: ClaimsSource) -> None:
+        """Make a source of claims known, such as ``api_key`` for tokens that were had for an API key."""
+
+    @abstractmethod
+    async def validate_token(self, token: str) -> dict[str, Any]:
+        """Return the payload of an access token that is valid now.
+
+        Raises:
+            InvalidToken: for every other token; ``reason`` says why, for the log.
+            ManagerUnavailable: whether it is revoked cannot be known.
+        """
+
+    @abstractmethod
+    async def refresh_token(self, refresh_token: str) -> TokenPair:
+        """Give a new pair for a refresh token, which is then used up.
+
+        A used token that comes again revokes its whole family, but for a short time in which a retry of the same
+        refresh is answered alike (RFC 9700, section 4.14).
+
+        Raises:
+            InvalidToken: it is not a valid refresh token, or its family is revoked.
+        """
+
+    @abstractmethod
+    async def blacklist_token(self, token: str) -> bool:
+        """Revoke a token, with its family if it is a refresh token; False if it could not have been used anyway."""
+
+    @abstractmethod
+    async def is_token_blacklisted(self, token: str) -> bool:
+        """Tell whether a token is revoked, by itself, its family, its user or its API key."""
+
+    @abstractmethod
+    async def revoke_user_tokens(self, user_id: str) -> bool:
+        """Revoke all tokens of a user that were issued until now."""
+
+    @abstractmethod
+    async def revoke_source_tokens(self, source: str) -> bool:
+        """Revoke all tokens that came from a source, such as ``api_key:<id>``."""
+
+    @abstractmethod
+    async def get_jwks(self) -> dict[str, Any]:
+        """Return the public keys as a JWK set (RFC 7517); an empty one where keys are symmetric."""
+
+
+@hookspec
+def jwt_providers() -> Iterable[Provider]:
+    """Offer providers of the role ``jwt``.
+
+    The host calls each implementation once, when it discovers plugins. None or an empty iterable offers nothing.
+    """
