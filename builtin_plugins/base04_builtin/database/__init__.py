@@ -1,0 +1,19 @@
+"""The built-in providers of the role ``database``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from base04_hookspecs import Provider, hookimpl
+
+
+@hookimpl
+def database_providers() -> Iterable[Provider]:
+    """Offer SQLite, the embedded default."""
+    yield Provider(
+        "sqlite",
+        "base04_builtin.database.sqlite:SqliteDatabaseManager",
+        default=True,
+        capabilities=frozenset({"sql", "transactions", "shared"}),
+        summary="One SQLite file in the data folder, durable and without a server",
+    )

@@ -1,0 +1,216 @@
+"""From the portable core (operations, conditions, finds) to statements with bound values, for SQL databases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from base04_builtin.database import statements
+from base04_builtin.database.conditions import Condition, after_prefix, conditions
+from base04_builtin.database.names import check_name, check_table
+from base04_builtin.database.requests import Query, Step
+from base04_builtin.database.values import Stored, to_stored
+from base04_hookspecs.database import ColumnType, TableSchema
+from base04_hookspecs.errors import InvalidInput
+
+_KEYS: Final = {
+    "insert": frozenset({"type", "table", "data", "expect"}),
+    "update": frozenset({"type", "table", "data", "where", "expect"}),
+    "delete": frozenset({"type", "table", "where", "expect"}),
+    "upsert": frozenset({"type", "table", "data", "where", "expect"}),
+}
+
+
+class TablePlanner:
+    """Plans statements on one table.
+
+    Args:
+        name: the table.
+        schema: its declaration, None for a table that was made with plain SQL.
+        max_bytes: the most that one value may take.
+    """
+
+    def __init__(self, name: str, schema: TableSchema | None, max_bytes: int) -> None:
+        self.name = name
+        self._schema = schema
+        self._max_bytes = max_bytes
+        self._types: dict[str, ColumnType] = {c.name: c.type for c in schema.columns} if schema else {}
+
+    def column(self, name: object) -> str:
+        """Return the name of a column of the table.
+
+        Raises:
+            InvalidInput: it is no name, or the table has no such column.
+        """
+        column = check_name(name, "column")
+        if self._schema is not None and column not in self._types:
+            raise InvalidInput(f"The table {self.name!r} has no column {column!r}; it has {', '.join(self._types)}.")
+        return column
+
+    def type_of(self, column: str) -> ColumnType | None:
+        """Return the declared type of a column, None where none is known."""
+        return self._types.get(column)
+
+    def columns(self, names: Sequence[str] | None) -> tuple[str, ...] | None:
+        """Return the columns to read; None for whatever an undeclared table has."""
+        if names is None:
+            return tuple(self._types) or None
+        if isinstance(names, str) or not names:
+            raise InvalidInput("The columns to return must be a list with at least one name.")
+        return tuple(dict.fromkeys(self.column(name) for name in names))
+
+    def select(
+        self, where: Any, order_by: Sequence[str], limit: int | None, offset: int, columns: Sequence[str] | None
+    ) -> Query:
+        """Plan a ``find``."""
+        shape, values = self._where(where)
+        compiled = statements.select(self.name, self.columns(columns), shape, self._order(order_by))
+        bounds = [-1 if limit is None else _natural(limit, "limit"), _natural(offset, "offset")]
+        return Query(compiled.sql, compiled.bind(values + bounds))
+
+    def count(self, where: Any) -> Query:
+        """Plan a ``count``."""
+        shape, values = self._where(where)
+        compiled = statements.count(self.name, shape)
+        return Query(compiled.sql, compiled.bind(values))
+
+    def step(self, operation: Mapping[str, Any], place: str) -> Step:
+        """Plan one operation of a transaction.
+
+        Raises:
+            InvalidInput: it is not one that the contract knows.
+        """
+        kind = operation["type"]
+        expect = operation.get("expect")
+        if expect is not None:
+            _natural(expect, "expected number of rows")
+        _check_keys(operation, place)
+        if kind == "insert":
+            return self._insert(operation["data"], place, expect)
+        if kind == "upsert":
+            return self._upsert(operation["data"], operation["where"], place, expect)
+        shape, values = self._where(operation.get("where"))
+        if kind == "delete":
+            compiled = statements.delete(self.name, shape)
+            return Step(compiled.sql, compiled.bind(values), place, expect)
+        names, data = self._data(operation["data"], place)
+        compiled = statements.update(self.name, names, shape)
+        return Step(compiled.sql, compiled.bind(data + values), place, expect)
+
+    def _insert(self, data: Any, place: str, expect: int | None, unless: tuple[str, ...] = ()) -> Step:
+        names, values = self._data(data, place)
+        if self._schema is not None:
+            missing = [c.name for c in self._schema.columns if not c.nullable and data.get(c.name) is None]
+            if missing:
+                raise InvalidInput(f"The operation {place} lacks values for {', '.join(missing)}.")
+        compiled = statements.insert(self.name, names, unless)
+        return Step(compiled.sql, compiled.bind(values), place, expect)
+
+    def _upsert(self, data: Any, where: Any, place: str, expect: int | None) -> Step:
+        key = self._key(where, place)
+        if not isinstance(data, Mapping) or not key.keys().isdisjoint(data):
+            raise InvalidInput(f"The operation {place} needs a mapping 'data' without the columns of its 'where'.")
+        both = {**key, **data}
+        if not data:
+            return self._insert(both, place, expect, tuple(key))
+        names, values = self._data(data, place)
+        shape, matched = self._where(key)
+        compiled = statements.update(self.name, names, shape)
+        otherwise = self._insert(both, place, expect)
+        return Step(compiled.sql, compiled.bind(values + matched), place, expect, otherwise)
+
+    def _key(self, where: Any, place: str) -> dict[str, Any]:
+        found = list(conditions(where, self.column))
+        if not found or any(c.operator != "eq" or c.value is None for c in found):
+            raise InvalidInput(f"The operation {place} must name its row by equality on a primary or unique key.")
+        key = {condition.column: condition.value for condition in found}
+        if self._schema is not None:
+            keys = (self._schema.primary_key, *self._schema.unique)
+            if not any(set(candidate) == key.keys() for candidate in keys):
+                raise InvalidInput(
+                    f"The operation {place} names its row by {', '.join(key)}, which is no key of {self.name!r}; "
+                    f"its keys are {', '.join(map(str, keys))}."
+                )
+        return key
+
+    def _data(self, data: Any, place: str) -> tuple[tuple[str, ...], list[Stored]]:
+        if not isinstance(data, Mapping) or not data:
+            raise InvalidInput(f"The operation {place} needs a mapping 'data' that is not empty.")
+        names = tuple(self.column(name) for name in data)
+        if self._schema is not None:
+            nulls = [c.name for c in self._schema.columns if not c.nullable and data.get(c.name, 0) is None]
+            if nulls:
+                raise InvalidInput(f"The operation {place} sets {', '.join(nulls)} to None, which cannot be null.")
+        return names, [self._stored(name, value) for name, value in data.items()]
+
+    def _where(self, where: Any) -> tuple[statements.Shape, list[Any]]:
+        shape: list[tuple[str, str, int]] = []
+        values: list[Any] = []
+        for condition in conditions({} if where is None else where, self.column):
+            for operator, operands in self._clauses(condition):
+                shape.append((condition.column, operator, len(operands)))
+                values.extend(self._stored(condition.column, operand) for operand in operands)
+        return tuple(shape), values
+
+    def _clauses(self, condition: Condition) -> list[tuple[str, list[Any]]]:
+        column, operator, value = condition
+        if value is None:
+            return [("null" if operator == "eq" else "not_null", [])]
+        if self.type_of(column) == "json":
+            raise InvalidInput(f"The column {column!r} holds JSON, which can only be compared with None.")
+        if operator == "in":
+            present = [item for item in value if item is not None]
+            return [("in" if len(present) == len(value) else "in_or_null", present)]
+        if operator != "prefix":
+            return [(operator, [value])]
+        if self.type_of(column) not in ("string", "text", None):
+            raise InvalidInput(f"The operator 'prefix' is for text, and {column!r} is a {self.type_of(column)}.")
+        following = after_prefix(value)
+        return [("gte", [value])] if following is None else [("gte", [value]), ("lt", [following])]
+
+    def _order(self, order_by: Sequence[str]) -> tuple[str, ...]:
+        if isinstance(order_by, str):
+            raise InvalidInput("The order must be a list of column names, '-name' for descending.")
+        for name in order_by:
+            if not isinstance(name, str):
+                raise InvalidInput(f"The order {name!r:.100} is not the name of a column.")
+            self.column(name.removeprefix("-"))
+        return tuple(order_by)
+
+    def _stored(self, column: str, value: Any) -> Stored:
+        return to_stored(value, self.type_of(column), f"the column {column!r}", self._max_bytes)
+
+
+def operation_table(operation: Any, place: str) -> str:
+    """Return the table of an operation.
+
+    Raises:
+        InvalidInput: it is not an operation.
+    """
+    kind = operation.get("type") if isinstance(operation, Mapping) else None
+    if not isinstance(kind, str) or kind not in _KEYS:
+        raise InvalidInput(f"The operation {place} must be a mapping whose 'type' is one of {', '.join(_KEYS)}.")
+    return check_table(operation.get("table"))
+
+
+def _check_keys(operation: Mapping[str, Any], place: str) -> None:
+    kind = operation["type"]
+    unknown = [str(key) for key in operation if key not in _KEYS[kind]]
+    required = _KEYS[kind] - {"expect"} - ({"where"} if kind == "update" else set())
+    missing = sorted(required - operation.keys())
+    if unknown or missing:
+        raise InvalidInput(
+            f"The operation {place} ({kind}) takes {', '.join(sorted(_KEYS[kind]))}; "
+            f"unknown: {', '.join(unknown) or 'none'}; missing: {', '.join(missing) or 'none'}."
+        )
+    if "where" in operation and not operation["where"]:
+        raise InvalidInput(
+            f"The operation {place} ({kind}) has an empty 'where', which would touch every row: give conditions"
+            + (", or leave 'where' out if every row is meant." if kind == "update" else ".")
+        )
+
+
+def _natural(value: Any, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
+        raise InvalidInput(f"The {what} must be a whole number of at least 0, not {value!r:.100}.")
+    return value

@@ -1,0 +1,46 @@
+"""What is asked of a connection: data, never a caller's code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from base04_builtin.database.values import Stored
+from base04_hookspecs.database import TableSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One statement by itself; the result is its rows, or the number of rows it touched."""
+
+    sql: str
+    params: tuple[Stored, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One operation of a transaction. ``otherwise`` is run where it touched no row; ``place`` is for messages."""
+
+    sql: str
+    params: tuple[Stored, ...]
+    place: str
+    expect: int | None = None
+    otherwise: Step | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Steps that are all done, or none of them."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EnsureTable:
+    """A table to create or to bring up to date; the result is its whole schema."""
+
+    table: TableSchema
+
+
+Request = Query | Transaction | EnsureTable
+Rows = list[dict[str, Any]]

@@ -1,0 +1,245 @@
+"""One connection to the file, with the guards that make it safe to run somebody else's statements on it."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+
+from base04_builtin.database.requests import EnsureTable, Query, Request, Rows, Step, Transaction
+from base04_builtin.database.sqlite.errors import breaks_connection, primary_code, translated
+from base04_builtin.database.sqlite.settings import SqliteSettings
+from base04_builtin.database.sqlite.tables import ensure_table
+from base04_hookspecs.errors import Conflict, ManagerUnavailable, OutcomeUnknown
+
+log = structlog.get_logger()
+
+_DENIED: Final = frozenset(
+    {
+        sqlite3.SQLITE_TRANSACTION,
+        sqlite3.SQLITE_SAVEPOINT,
+        sqlite3.SQLITE_ATTACH,
+        sqlite3.SQLITE_DETACH,
+        sqlite3.SQLITE_CREATE_TEMP_INDEX,
+        sqlite3.SQLITE_CREATE_TEMP_TABLE,
+        sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+        sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    }
+)
+_PRAGMAS: Final = frozenset(
+    {
+        "table_info",
+        "table_xinfo",
+        "table_list",
+        "index_list",
+        "index_info",
+        "index_xinfo",
+        "foreign_key_list",
+        "foreign_key_check",
+        "integrity_check",
+        "quick_check",
+        "compile_options",
+        "database_list",
+    }
+)
+_PROGRESS: Final = 10_000
+_RETRY: Final = 0.02
+
+
+class SqliteSession:
+    """A connection that belongs to one thread.
+
+    Args:
+        settings: the provider's settings.
+        writable: whether it writes; one that does not is refused every change by SQLite itself.
+    """
+
+    def __init__(self, settings: SqliteSettings, *, writable: bool) -> None:
+        self.broken = False
+        self._settings = settings
+        self._writable = writable
+        self._trusted = True
+        self._deadline = float("inf")
+        self._abandoned: Callable[[], bool] = _never
+        try:
+            self._connection = _connect(settings, writable=writable)
+        except sqlite3.Error as error:
+            raise translated(error, writable=writable) from error
+        try:
+            _configure(self._connection, settings, writable=writable)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise translated(error, writable=writable) from error
+        except BaseException:
+            self._connection.close()
+            raise
+        self._connection.set_authorizer(self._authorize)
+        self._connection.set_progress_handler(self._must_interrupt, _PROGRESS)
+        self._trusted = False
+
+    def perform(self, request: Request, abandoned: Callable[[], bool]) -> Any:
+        """Carry out a request.
+
+        Raises:
+            ManagerError: as the contract says; whatever was begun has been rolled back.
+        """
+        self._deadline = time.monotonic() + self._settings.statement_timeout
+        self._abandoned = _never if self._writable else abandoned
+        try:
+            return self._perform(request)
+        except sqlite3.Error as error:
+            self.broken = self.broken or breaks_connection(error)
+            raise translated(error, writable=self._writable) from error
+        except (OverflowError, UnicodeError, sqlite3.Warning) as error:
+            raise translated(error, writable=self._writable) from error
+        finally:
+            self._deadline = float("inf")
+            self._abandoned = _never
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._trusted = True
+        self._connection.close()
+
+    def _perform(self, request: Request) -> Any:
+        match request:
+            case Query() if not self._writable:
+                return self._query(request)
+            case Query():
+                return self._in_transaction(lambda: self._query(request))
+            case Transaction(steps):
+                return self._in_transaction(lambda: self._steps(steps))
+            case EnsureTable(table):
+                return self._in_transaction(lambda: self._own(lambda: ensure_table(self._connection, table)))
+
+    def _in_transaction(self, work: Callable[[], Any]) -> Any:
+        self._own(lambda: self._connection.execute("BEGIN IMMEDIATE").close())
+        try:
+            result = work()
+        except BaseException:
+            self._roll_back()
+            raise
+        self._commit()
+        return result
+
+    def _commit(self) -> None:
+        self._deadline = float("inf")
+        try:
+            self._own(self._connection.commit)
+        except sqlite3.Error as error:
+            self._roll_back()
+            if primary_code(error) == sqlite3.SQLITE_IOERR:
+                self.broken = True
+                raise OutcomeUnknown(
+                    "The disk reported an error during the commit: the change may or may not be there."
+                ) from error
+            raise
+
+    def _roll_back(self) -> None:
+        self._deadline = float("inf")
+        try:
+            self._own(self._connection.rollback)
+        except sqlite3.Error:
+            self.broken = True
+            log.warning("rollback failed, the connection is opened anew", exc_info=True)
+
+    def _steps(self, steps: tuple[Step, ...]) -> bool:
+        for step in steps:
+            touched = self._step(step)
+            if step.expect is not None and touched != step.expect:
+                raise Conflict(
+                    f"The operation {step.place} touched {touched} rows where {step.expect} were expected; "
+                    "nothing was done."
+                )
+        return True
+
+    def _step(self, step: Step) -> int:
+        with closing(self._connection.execute(step.sql, step.params)) as cursor:
+            touched = cursor.rowcount
+        if touched == 0 and step.otherwise is not None:
+            return self._step(step.otherwise)
+        return touched
+
+    def _query(self, query: Query) -> Rows | int:
+        before = self._connection.total_changes
+        with closing(self._connection.execute(query.sql, query.params)) as cursor:
+            if cursor.description is not None:
+                names = [column[0] for column in cursor.description]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+            touched = cursor.rowcount
+        if touched >= 0 or self._connection.total_changes == before:
+            return max(touched, 0)
+        return int(self._connection.execute("SELECT changes()").fetchone()[0])  # WITH ... UPDATE has no rowcount
+
+    def _own(self, work: Callable[[], Any]) -> Any:
+        """Run statements of the manager's own, to which the authorizer does not apply."""
+        self._trusted = True
+        try:
+            return work()
+        finally:
+            self._trusted = False
+
+    def _authorize(self, action: int, first: str | None, second: str | None, *_where: str | None) -> int:
+        if self._trusted:
+            return sqlite3.SQLITE_OK
+        if action in _DENIED:
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in _PRAGMAS:
+            return sqlite3.SQLITE_DENY
+        if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
+            return sqlite3.SQLITE_DENY
+        return sqlite3.SQLITE_OK
+
+    def _must_interrupt(self) -> bool:
+        return time.monotonic() > self._deadline or self._abandoned()
+
+
+def _never() -> bool:
+    return False
+
+
+def _connect(settings: SqliteSettings, *, writable: bool) -> sqlite3.Connection:
+    mode = "rw" if writable else "ro"
+    return sqlite3.connect(
+        f"file:{quote(str(Path(settings.path).absolute()))}?mode={mode}",
+        uri=True,
+        timeout=settings.busy_timeout,
+        isolation_level=None,
+        cached_statements=512,
+    )
+
+
+def _configure(connection: sqlite3.Connection, settings: SqliteSettings, *, writable: bool) -> None:
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(settings.max_value_bytes * 2, 1_000_000))
+    if not writable:
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        return
+    _use_wal(connection, time.monotonic() + settings.busy_timeout)
+    connection.execute(f"PRAGMA synchronous = {settings.synchronous}")
+
+
+def _use_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    """Switch to WAL. SQLite does not wait for its lock here, whatever the busy timeout, so this does."""
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY)
+            continue
+        if mode == "wal":
+            return
+        raise ManagerUnavailable(
+            f"The database cannot use a write-ahead log here, SQLite stays in mode {mode!r}: "
+            "put the file on a local disk rather than a network share."
+        )

@@ -1,0 +1,116 @@
+"""Statements of the portable core for SQL databases, built and compiled by SQLAlchemy Core.
+
+Compiling takes longer than running a small statement, so statements are compiled once for each shape (table, columns,
+operators) and kept; only values differ. This module imports SQLAlchemy: load it late.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql import ClauseElement, ColumnElement, quoted_name
+
+Shape = tuple[tuple[str, str, int], ...]
+"""Conditions without their values: column, operator (``null`` and ``range`` beside the contract's), how many values."""
+
+
+class Compiled(NamedTuple):
+    """SQL, and for each of its placeholders which of the values it takes."""
+
+    sql: str
+    order: tuple[int, ...]
+
+    def bind(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the values in the order of the placeholders."""
+        return tuple(values[index] for index in self.order)
+
+
+@lru_cache(maxsize=1024)
+def insert(table: str, columns: tuple[str, ...], unless: tuple[str, ...] = ()) -> Compiled:
+    """Insert a row of the values, in order of the columns; do nothing where the key ``unless`` is taken."""
+    target = _table(table, columns)
+    statement = sqlite.insert(target).values({target.c[name]: _value(i) for i, name in enumerate(columns)})
+    if unless:
+        statement = statement.on_conflict_do_nothing(index_elements=[target.c[name] for name in unless])
+    return _compiled(statement)
+
+
+@lru_cache(maxsize=1024)
+def update(table: str, columns: tuple[str, ...], shape: Shape) -> Compiled:
+    """Set columns where conditions hold: values of the columns first, then those of the conditions."""
+    target = _table(table, (*columns, *(column for column, _, _ in shape)))
+    statement = sa.update(target).values({target.c[name]: _value(i) for i, name in enumerate(columns)})
+    return _compiled(statement.where(*_where(target, shape, len(columns))))
+
+
+@lru_cache(maxsize=1024)
+def delete(table: str, shape: Shape) -> Compiled:
+    """Delete where conditions hold."""
+    target = _table(table, tuple(column for column, _, _ in shape))
+    return _compiled(sa.delete(target).where(*_where(target, shape, 0)))
+
+
+@lru_cache(maxsize=1024)
+def select(table: str, columns: tuple[str, ...] | None, shape: Shape, order_by: tuple[str, ...]) -> Compiled:
+    """Select columns, or all, where conditions hold. The last two values are the limit (-1 for none) and the offset."""
+    order = [name.removeprefix("-") for name in order_by]
+    target = _table(table, (*(columns or ()), *(column for column, _, _ in shape), *order))
+    wanted = [sa.literal_column("*")] if columns is None else [target.c[name] for name in columns]
+    count = sum(arity for _, _, arity in shape)
+    statement = (
+        sa.select(*wanted)
+        .select_from(target)
+        .where(*_where(target, shape, 0))
+        .order_by(*(target.c[n[1:]].desc() if n.startswith("-") else target.c[n].asc() for n in order_by))
+        .limit(_value(count))
+        .offset(_value(count + 1))
+    )
+    return _compiled(statement)
+
+
+@lru_cache(maxsize=1024)
+def count(table: str, shape: Shape) -> Compiled:
+    """Count where conditions hold; the column is called ``n``."""
+    target = _table(table, tuple(column for column, _, _ in shape))
+    return _compiled(sa.select(sa.func.count().label("n")).select_from(target).where(*_where(target, shape, 0)))
+
+
+def _table(name: str, columns: tuple[str, ...]) -> sa.TableClause:
+    unique = dict.fromkeys(columns)
+    return sa.table(quoted_name(name, True), *(sa.column(quoted_name(column, True)) for column in unique))
+
+
+def _value(index: int) -> sa.BindParameter[Any]:
+    return sa.bindparam(f"0{index}")  # no column can have that name, so none is mistaken for it
+
+
+def _where(target: sa.TableClause, shape: Shape, first: int) -> list[ColumnElement[bool]]:
+    clauses = []
+    for column, operator, arity in shape:
+        values = [_value(first + i) for i in range(arity)]
+        clauses.append(_CLAUSES[operator](target.c[column], values))
+        first += arity
+    return clauses
+
+
+_CLAUSES: dict[str, Callable[[Any, list[Any]], ColumnElement[bool]]] = {
+    "null": lambda column, _: column.is_(None),
+    "not_null": lambda column, _: column.is_not(None),
+    "eq": lambda column, values: column == values[0],
+    "ne": lambda column, values: column.is_distinct_from(values[0]),
+    "lt": lambda column, values: column < values[0],
+    "lte": lambda column, values: column <= values[0],
+    "gt": lambda column, values: column > values[0],
+    "gte": lambda column, values: column >= values[0],
+    "in": lambda column, values: column.in_(values) if values else sa.false(),
+    "in_or_null": lambda column, values: sa.or_(column.in_(values), column.is_(None)) if values else column.is_(None),
+}
+
+
+def _compiled(statement: ClauseElement) -> Compiled:
+    compiled: Any = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"))
+    return Compiled(str(compiled), tuple(int(name) for name in compiled.positiontup or ()))
