@@ -1,0 +1,20 @@
+"""The built-in providers of the role ``vault``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from base04_hookspecs.markers import hookimpl
+from base04_hookspecs.provider import Provider
+
+
+@hookimpl
+def vault_providers() -> Iterable[Provider]:
+    """Offer the secrets file."""
+    yield Provider(
+        "file",
+        "base04_builtin.vault.file:FileVaultManager",
+        default=True,
+        capabilities=frozenset({"watch"}),
+        summary="Secrets in a file that only its owner can read",
+    )
