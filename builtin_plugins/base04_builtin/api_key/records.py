@@ -1,0 +1,155 @@
+"""Keys as the database keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from base04_hookspecs.api_key import ApiKeyInfo
+from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema, Where
+from base04_hookspecs.errors import Conflict
+
+KEYS: Final = TableSchema(
+    name="base04_api_keys",
+    columns=(
+        Column("key_id", "string", nullable=False),
+        Column("digest", "string", nullable=False),
+        Column("user_id", "string", nullable=False),
+        Column("name", "text", nullable=False),
+        Column("permissions", "json", nullable=False),
+        Column("rate_limit", "string"),
+        Column("created_at", "timestamp", nullable=False),
+        Column("expires_at", "timestamp"),
+        Column("revoked_at", "timestamp"),
+        Column("last_used_at", "timestamp"),
+        Column("replaced_by", "string"),
+    ),
+    primary_key=("key_id",),
+    indexes=(("user_id", "created_at"), ("created_at",)),
+)
+"""``digest`` is a keyed hash of the whole key; ``replaced_by`` the id of the key that this one was rolled to."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One key."""
+
+    key_id: str
+    digest: str
+    user_id: str
+    name: str
+    permissions: tuple[str, ...]
+    rate_limit: str | None
+    created_at: float
+    expires_at: float | None = None
+    revoked_at: float | None = None
+    last_used_at: float | None = None
+    replaced_by: str | None = None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> KeyRecord:
+        """Read a row."""
+        return cls(**{**row, "permissions": tuple(row["permissions"])})
+
+    def __repr__(self) -> str:
+        return f"<KeyRecord key_id={self.key_id!r} user_id={self.user_id!r}>"
+
+    def fault_at(self, now: float) -> str | None:
+        """Return why the key is not valid at a time, None if it is."""
+        if self.revoked_at is not None:
+            return "it is revoked"
+        if self.expires_at is not None and self.expires_at <= now:
+            return "it has expired"
+        return None
+
+    def used_at(self, moment: float | None) -> KeyRecord:
+        """Return the record with a later last use."""
+        if moment is None or (self.last_used_at is not None and self.last_used_at >= moment):
+            return self
+        return replace(self, last_used_at=moment)
+
+    def row(self) -> dict[str, Any]:
+        """Return what is stored."""
+        return {name: getattr(self, name) for name in KeyRecord.__slots__} | {"permissions": list(self.permissions)}
+
+    def info(self) -> ApiKeyInfo:
+        """Return what may be shown."""
+        return {
+            "key_id": self.key_id,
+            "user_id": self.user_id,
+            "name": self.name,
+            "permissions": list(self.permissions),
+            "rate_limit": self.rate_limit,
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            "revoked_at": self.revoked_at,
+            "last_used_at": self.last_used_at,
+        }
+
+
+class KeyTable:
+    """Reads and changes the stored keys."""
+
+    def __init__(self, database: DatabaseManager) -> None:
+        self._database = database
+
+    async def prepare(self) -> None:
+        """Bring the stored schema up to date."""
+        await self._database.migrate("api_key", (_create_table,))
+
+    async def get(self, key_id: str) -> KeyRecord | None:
+        """Return a key, None where there is none."""
+        rows = await self._database.find(KEYS.name, {"key_id": key_id}, limit=1, columns=KeyRecord.__slots__)
+        return KeyRecord.of(rows[0]) if rows else None
+
+    async def page(self, where: Where, limit: int, offset: int) -> list[KeyRecord]:
+        """Return keys, newest first."""
+        order = ("-created_at", "-key_id")
+        rows = await self._database.find(KEYS.name, where, order, limit, offset=offset, columns=KeyRecord.__slots__)
+        return [KeyRecord.of(row) for row in rows]
+
+    async def insert(self, record: KeyRecord) -> None:
+        """Store a new key."""
+        await self._database.execute_transaction([_inserting(record)])
+
+    async def change(self, where: Where, change: Mapping[str, Any]) -> bool:
+        """Change the one key that meets the conditions; False where none does."""
+        try:
+            return await self._database.execute_transaction([_updating(where, change)])
+        except Conflict:
+            return False
+
+    async def replace(self, old: KeyRecord, change: Mapping[str, Any], new: KeyRecord) -> bool:
+        """Change a key that is still as it was, and store the one that takes its place; False where it has changed."""
+        where = {"key_id": old.key_id, "revoked_at": None, "replaced_by": None}
+        marked = {**change, "replaced_by": new.key_id}
+        try:
+            return await self._database.execute_transaction([_updating(where, marked), _inserting(new)])
+        except Conflict:
+            return False
+
+    async def record_use(self, moments: Mapping[str, float]) -> None:
+        """Store when keys were last used."""
+        await self._database.execute_transaction(
+            [
+                {"type": "update", "table": KEYS.name, "data": {"last_used_at": moment}, "where": {"key_id": key_id}}
+                for key_id, moment in moments.items()
+            ]
+        )
+
+    async def answers(self) -> bool:
+        """Tell whether the database answers."""
+        return await self._database.check_connection()
+
+
+async def _create_table(database: DatabaseManager) -> None:
+    await database.ensure_table(KEYS)
+
+
+def _inserting(record: KeyRecord) -> Operation:
+    return {"type": "insert", "table": KEYS.name, "data": record.row()}
+
+
+def _updating(where: Where, change: Mapping[str, Any]) -> Operation:
+    return {"type": "update", "table": KEYS.name, "data": change, "where": where, "expect": 1}
