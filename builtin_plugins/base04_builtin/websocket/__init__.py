@@ -1,0 +1,18 @@
+"""The built-in providers of the role ``websocket``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from base04_hookspecs import Provider, hookimpl
+
+
+@hookimpl
+def websocket_providers() -> Iterable[Provider]:
+    """Offer plain WebSocket with JSON text frames."""
+    yield Provider(
+        "native",
+        "base04_builtin.websocket.native:NativeWebSocketManager",
+        default=True,
+        summary="plain WebSocket with JSON text frames, rooms of this process",
+    )

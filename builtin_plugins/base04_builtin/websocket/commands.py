@@ -1,0 +1,173 @@
+"""What clients can ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import structlog
+
+from base04_builtin.websocket import messages
+from base04_builtin.websocket.authentication import Authentication
+from base04_builtin.websocket.authorization import RoomRules
+from base04_builtin.callbacks import call
+from base04_builtin.websocket.codes import Refusal
+from base04_builtin.websocket.connection import Connection, describe
+from base04_builtin.websocket.faults import refusal_for
+from base04_builtin.websocket.rooms import Rooms
+from base04_builtin.websocket.settings import NativeSettings
+from base04_hookspecs import current_request
+from base04_hookspecs.action_discovery import RunAction
+from base04_hookspecs.errors import ManagerUnavailable
+from base04_hookspecs.websocket import EventHandler
+
+_log = structlog.get_logger()
+
+Message = Mapping[str, Any]
+EmitEvent = Callable[[str, str, Any, str | None], Awaitable[int]]
+"""Called with room, event, data and the user id of the sender."""
+
+
+class Commands:
+    """Carries out the messages of clients and answers them."""
+
+    def __init__(
+        self, settings: NativeSettings, authentication: Authentication, rules: RoomRules, rooms: Rooms, emit: EmitEvent
+    ) -> None:
+        self.handlers: dict[str, EventHandler] = {}
+        self.run_action: RunAction | None = None
+        self._settings = settings
+        self._authentication = authentication
+        self._rules = rules
+        self._rooms = rooms
+        self._emit_event = emit
+        self._calls: set[asyncio.Task[None]] = set()
+        self._builtin: Final[Mapping[str, Callable[[Connection, Message], Awaitable[Any]]]] = {
+            "join": self._join,
+            "leave": self._leave,
+        }
+
+    async def carry_out(self, connection: Connection, message: Message, message_id: messages.MessageId) -> None:
+        """Do what a client with a user asks for, and acknowledge it where it has an id.
+
+        Raises:
+            Refusal: it does not get it.
+            ConnectionEnds: its token is not valid any more.
+            Base04Error: what managers raise for callers.
+        """
+        kind = message.get("type")
+        if kind == "ping":
+            connection.send(_PONG if message_id is None else messages.ack(message_id))
+            return
+        if kind == "auth":
+            await self._renew(connection, message, message_id)
+            return
+        if kind == "call" and connection.builtin:
+            await self._call(connection, message, message_id)
+            return
+        result = await self._command(connection, kind)(connection, message)
+        if message_id is not None:
+            connection.send(messages.ack(message_id, result))
+
+    def _command(self, connection: Connection, kind: Any) -> Callable[[Connection, Message], Awaitable[Any]]:
+        if kind == "emit":
+            return self._emit
+        command = self._builtin.get(kind) if connection.builtin and isinstance(kind, str) else None
+        if command is None:
+            raise Refusal("unknown_type", "'type' must be one of auth, join, leave, emit, call and ping.")
+        return command
+
+    async def _renew(self, connection: Connection, message: Message, message_id: messages.MessageId) -> None:
+        token = message.get("token")
+        if not isinstance(token, str) or not token:
+            raise Refusal("invalid_message", "'token' must be a string.")
+        await self._authentication.identify(connection, token)
+        connection.send(messages.auth_ok(connection.sid, connection.principal.user_id, message_id))
+
+    async def _join(self, connection: Connection, message: Message) -> None:
+        room = messages.read_name(message, "room")
+        await self._authentication.require_current(connection)
+        if room in connection.rooms:
+            return
+        if len(connection.rooms) >= self._settings.max_rooms_per_connection:
+            raise Refusal(
+                "too_many_rooms",
+                f"A connection can be in {self._settings.max_rooms_per_connection} rooms: leave one first.",
+            )
+        await self._rules.require(connection.principal, room, "join")
+        self._rooms.join(connection, room)
+
+    async def _leave(self, connection: Connection, message: Message) -> None:
+        self._rooms.leave(connection, messages.read_name(message, "room"))
+
+    async def _emit(self, connection: Connection, message: Message) -> Any:
+        event = messages.read_name(message, "event")
+        await self._authentication.require_current(connection)
+        handler = self.handlers.get(event)
+        if handler is not None:
+            return await call(handler, connection.sid, message.get("data"))
+        if not connection.builtin or message.get("room") is None:
+            raise Refusal("unknown_event", f"Nobody answers the event {event!r}; one for a room needs 'room'.")
+        room = messages.read_name(message, "room")
+        if room not in connection.rooms:
+            raise Refusal("not_in_room", f"You are not in the room {room!r}: join it first.", room=room)
+        await self._rules.require(connection.principal, room, "emit")
+        await self._emit_event(room, event, message.get("data"), connection.principal.user_id)
+        return None
+
+    async def _call(self, connection: Connection, message: Message, message_id: messages.MessageId) -> None:
+        action = messages.read_name(message, "action")
+        args = messages.read_object(message, "args")
+        await self._authentication.require_current(connection)
+        if self.run_action is None:
+            raise ManagerUnavailable("Actions cannot be called yet: the host is starting.")
+        if connection.calls >= self._settings.max_calls_per_connection:
+            raise Refusal(
+                "too_many_calls",
+                f"{connection.calls} calls of this connection are running: wait until one has been answered.",
+            )
+        connection.calls += 1
+        # A call may take long, and the messages behind it are not to wait for it.
+        task = asyncio.get_running_loop().create_task(
+            self._run(connection, self.run_action, action, args, message_id), name=f"websocket call {action}"
+        )
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _run(
+        self, connection: Connection, run: RunAction, action: str, args: Message, message_id: messages.MessageId
+    ) -> None:
+        try:
+            result = await run(action, args)
+            if message_id is not None:
+                connection.send(messages.ack(message_id, result))
+        except Exception as exc:  # noqa: BLE001 - refuse() logs whatever is not meant for callers
+            refuse(connection, message_id, exc)
+        finally:
+            connection.calls -= 1
+
+    async def calls_done(self, timeout_s: float) -> None:
+        """Wait for the calls that are running, those that others made meanwhile not included."""
+        if self._calls:
+            await asyncio.wait(tuple(self._calls), timeout=timeout_s)
+
+    async def stop(self) -> None:
+        """Cancel the calls that are still running."""
+        calls = tuple(self._calls)
+        for task in calls:
+            task.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+_PONG: Final = messages.encode({"type": "pong"})
+
+
+def refuse(connection: Connection, message_id: messages.MessageId, exc: Exception) -> None:
+    """Tell a client why it does not get what it asked for, and the log what only the log may know."""
+    request = current_request()
+    request_id = request.request_id if request is not None else connection.sid
+    refusal = refusal_for(exc, request_id)
+    if refusal.code == "internal":
+        _log.error("websocket message failed", request_id=request_id, exc_info=exc, **describe(connection))
+    connection.send(messages.error(message_id, refusal.code, refusal.message, refusal.details))

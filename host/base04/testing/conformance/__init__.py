@@ -1,0 +1,1 @@
+"""Conformance suites: what every provider of a role does, whoever wrote it."""

@@ -1,0 +1,960 @@
+"""The provider ``native`` against a real uvicorn server and real clients."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import socket
+import struct
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+import websockets
+from starlette.applications import Starlette
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin, Subprotocol
+
+from base04.testing.conformance.websocket import Connect, Refused, WebSocketConformance, within
+from base04_builtin.websocket.native import NativeWebSocketManager
+from base04_builtin.websocket.settings import NativeSettings
+from base04_hookspecs import HealthReport, current_request, health_report
+from base04_hookspecs.errors import (
+    ActionFailed,
+    Fault,
+    InvalidInput,
+    InvalidToken,
+    ManagerUnavailable,
+    RateLimited,
+    UnknownAction,
+)
+from base04_hookspecs.jwt import ClaimsSource, JWTManager, TokenPair
+
+
+class TableJWT(JWTManager):
+    """Tokens that are names in a table."""
+
+    def __init__(self) -> None:
+        self.claims: dict[str, dict[str, Any]] = {}
+        self.revoked: set[str] = set()
+        self.failure: Exception | None = None
+
+    def issue(self, user_id: str, **claims: Any) -> str:
+        token = f"{user_id}-{len(self.claims)}"
+        self.claims[token] = {"user_id": user_id, "exp": time.time() + 3600, "jti": token, **claims}
+        return token
+
+    async def health_check(self) -> HealthReport:
+        return health_report()
+
+    async def create_access_token(self, user_id: str, additional_claims: Mapping[str, Any] | None = None) -> str:
+        return self.issue(user_id, **(additional_claims or {}))
+
+    async def validate_token(self, token: str) -> dict[str, Any]:
+        if self.failure is not None:
+            raise self.failure
+        claims = self.claims.get(token)
+        if claims is None or token in self.revoked or claims["exp"] <= time.time():
+            raise InvalidToken("unknown, revoked or expired")
+        return dict(claims)
+
+    async def blacklist_token(self, token: str) -> bool:
+        self.revoked.add(token)
+        return True
+
+    async def is_token_blacklisted(self, token: str) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        return token in self.revoked
+
+    async def create_refresh_token(self, user_id: str, *, source: str | None = None) -> str:
+        raise NotImplementedError
+
+    async def register_claims_source(self, name: str, source: ClaimsSource) -> None:
+        raise NotImplementedError
+
+    async def refresh_token(self, refresh_token: str) -> TokenPair:
+        raise NotImplementedError
+
+    async def revoke_user_tokens(self, user_id: str) -> bool:
+        raise NotImplementedError
+
+    async def revoke_source_tokens(self, source: str) -> bool:
+        raise NotImplementedError
+
+    async def get_jwks(self) -> dict[str, Any]:
+        return {"keys": []}
+
+
+class NativeClient:
+    """Speaks docs/websocket.md."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+        self.sid = ""
+        self.user_id = ""
+        self._events: deque[dict[str, Any]] = deque()
+        self._number = 0
+
+    async def receive(self) -> dict[str, Any]:
+        message: dict[str, Any] = json.loads(await within(self.socket.recv()))
+        return message
+
+    async def greeted(self) -> NativeClient:
+        hello = await self.receive()
+        assert hello["type"] == "auth_ok", hello
+        self.sid, self.user_id = hello["sid"], hello["user_id"]
+        return self
+
+    async def send(self, **message: Any) -> None:
+        await self.socket.send(json.dumps(message))
+
+    async def ask(self, **message: Any) -> Any:
+        self._number += 1
+        await self.send(id=self._number, **message)
+        while True:
+            answer = await self.receive()
+            if answer["type"] == "event":
+                self._events.append(answer)
+            elif answer["type"] == "error":
+                raise Refused(answer["error"]["code"])
+            else:
+                assert answer["id"] == self._number
+                return answer.get("result")
+
+    async def join(self, room: str) -> None:
+        assert await self.ask(type="join", room=room) is None
+
+    async def leave(self, room: str) -> None:
+        assert await self.ask(type="leave", room=room) is None
+
+    async def emit(self, room: str | None, event: str, data: Any) -> Any:
+        return await self.ask(type="emit", room=room, event=event, data=data)
+
+    async def call(self, action: str, args: Mapping[str, Any]) -> Any:
+        return await self.ask(type="call", action=action, args=args)
+
+    async def event_message(self) -> dict[str, Any]:
+        return self._events.popleft() if self._events else await self.receive()
+
+    async def event(self) -> tuple[str, str, Any]:
+        message = await self.event_message()
+        assert message["type"] == "event", message
+        return message["room"], message["event"], message["data"]
+
+    async def closed(self) -> int:
+        return (await self.ending())[0]
+
+    async def ending(self) -> tuple[int, str | None]:
+        """Return the close code and the code of the last error before it."""
+        error = None
+        try:
+            while True:
+                message = await self.receive()
+                if message["type"] == "error":
+                    error = message["error"]["code"]
+        except ConnectionClosed:
+            assert self.socket.close_code is not None
+            return self.socket.close_code, error
+
+    async def close(self) -> None:
+        await self.socket.close()
+
+
+class Site:
+    """A manager behind a real server."""
+
+    def __init__(self, manager: NativeWebSocketManager, jwt: TableJWT, host: str) -> None:
+        self.manager = manager
+        self.jwt = jwt
+        self.host = host
+        self.url = f"ws://{host}/ws"
+        self._sockets: list[ClientConnection] = []
+
+    async def open(self, token: str | None = None, **options: Any) -> NativeClient:
+        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
+        connecting = websockets.connect(options.pop("url", self.url), additional_headers=headers, proxy=None, **options)
+        self._sockets.append(await within(connecting))
+        return NativeClient(self._sockets[-1])
+
+    async def connect(self, user_id: str, permissions: tuple[str, ...] = (), **options: Any) -> NativeClient:
+        client = await self.open(self.jwt.issue(user_id, permissions=list(permissions)), **options)
+        return await client.greeted()
+
+    async def close(self) -> None:
+        for client in self._sockets:
+            await client.close()
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free port."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    config = uvicorn.Config(
+        app,
+        interface="asgi3",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        timeout_graceful_shutdown=1,
+        access_log=False,
+    )
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(0.005)
+        host, port = listener.getsockname()
+        yield f"{host}:{port}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@asynccontextmanager
+async def site(**settings: Any) -> AsyncIterator[Site]:
+    jwt = TableJWT()
+    manager = NativeWebSocketManager(NativeSettings(**settings), jwt, None)
+    await manager.start()
+    async with serving(manager.handle) as host:
+        place = Site(manager, jwt, host)
+        try:
+            yield place
+        finally:
+            await place.close()
+            await within(manager.stop())
+
+
+async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
+    async def poll() -> None:
+        while not await true():  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.005)
+
+    await within(poll())
+
+
+class TestConformance(WebSocketConformance):
+    @pytest.fixture
+    async def served(self) -> AsyncIterator[Site]:
+        async with site() as place:
+            yield place
+
+    @pytest.fixture
+    def manager(self, served: Site) -> NativeWebSocketManager:
+        return served.manager
+
+    @pytest.fixture
+    def connect(self, served: Site) -> Connect:
+        return served.connect
+
+
+# The handshake
+
+
+async def test_token_in_the_header_authenticates() -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        assert client.user_id == "ada"
+        assert client.socket.subprotocol is None
+
+
+async def test_token_in_a_subprotocol_authenticates_and_is_not_echoed() -> None:
+    async with site() as place:
+        token = place.jwt.issue("ada")
+        client = await place.open(subprotocols=[Subprotocol("base04.v1"), Subprotocol(f"bearer.{token}")])
+        assert client.socket.subprotocol == "base04.v1"
+        assert (await client.greeted()).user_id == "ada"
+
+
+async def test_token_in_the_first_message_authenticates() -> None:
+    async with site() as place:
+        client = await place.open()
+        await client.send(type="auth", token=place.jwt.issue("ada"), id="hello")
+        answer = await client.receive()
+        assert answer == {"type": "auth_ok", "id": "hello", "sid": answer["sid"], "user_id": "ada"}
+
+
+@pytest.mark.parametrize(
+    ("first", "code"),
+    [
+        ({"type": "auth", "token": "nonsense"}, 4401),
+        ({"type": "auth"}, 4401),
+        ({"type": "auth", "token": 7}, 4401),
+        ({"type": "join", "room": "news"}, 4401),
+        ([], 4400),
+    ],
+)
+async def test_first_message_without_a_valid_token_ends_the_connection(first: Any, code: int) -> None:
+    async with site() as place:
+        client = await place.open()
+        await client.socket.send(json.dumps(first))
+        assert (await client.ending())[0] == code
+        await eventually(lambda: nothing_left(place))
+
+
+async def nothing_left(place: Site) -> bool:
+    return (await place.manager.health_check())["metrics"]["connections"] == 0
+
+
+async def test_client_that_never_authenticates_is_closed() -> None:
+    async with site(auth_timeout=0.05) as place:
+        client = await place.open()
+        assert await client.ending() == (4408, "unauthenticated")
+        assert await place.manager.list_sessions() == []
+
+
+async def test_invalid_token_in_the_header_is_a_real_401() -> None:
+    async with site() as place:
+        with pytest.raises(InvalidStatus) as caught:
+            await place.open("nonsense")
+        assert caught.value.response.status_code == 401
+        assert caught.value.response.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_invalid_token_in_a_subprotocol_is_a_close_code_that_scripts_see() -> None:
+    async with site() as place:
+        client = await place.open(subprotocols=[Subprotocol("base04.v1"), Subprotocol("bearer.nonsense")])
+        assert await client.ending() == (4401, "unauthenticated")
+
+
+async def test_token_in_the_url_is_refused() -> None:
+    async with site() as place:
+        token = place.jwt.issue("ada")
+        with pytest.raises(InvalidStatus) as caught:
+            await place.open(url=f"{place.url}?token={token}")
+        assert caught.value.response.status_code == 400
+        assert token.encode() not in caught.value.response.body
+
+
+@pytest.mark.parametrize(
+    ("token", "subprotocols"),
+    [(True, ["base04.v1", "bearer.x"]), (False, ["base04.v1", "bearer.x", "bearer.y"]), (False, ["bearer.x"])],
+)
+async def test_more_or_less_than_one_credential_is_refused(token: bool, subprotocols: list[str]) -> None:
+    async with site() as place:
+        with pytest.raises(InvalidStatus) as caught:
+            await place.open(
+                place.jwt.issue("ada") if token else None, subprotocols=[Subprotocol(name) for name in subprotocols]
+            )
+        assert caught.value.response.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("allowed", "origin", "status"),
+    [
+        (["self"], "http://{host}", 101),
+        (["self"], "http://evil.example", 403),
+        (["self"], "http://127.0.0.1", 403),
+        (["self"], "null", 403),
+        (["self"], "http://{host}.evil.example", 403),
+        (["self"], "http://127.0.0.1:notaport", 403),
+        (["https://app.example"], "https://app.example", 101),
+        (["https://app.example"], "https://APP.example", 101),
+        (["https://app.example"], "http://app.example", 403),
+        (["https://app.example"], "http://{host}", 403),
+        (["*"], "http://evil.example", 101),
+    ],
+)
+async def test_origin_is_checked_before_accepting(allowed: list[str], origin: str, status: int) -> None:
+    async with site(allowed_origins=allowed) as place:
+        value = Origin(origin.format(host=place.host))
+        if status == 101:
+            assert (await place.connect("ada", origin=value)).user_id == "ada"
+        else:
+            with pytest.raises(InvalidStatus) as caught:
+                await place.connect("ada", origin=value)
+            assert caught.value.response.status_code == status
+            assert b"origin" in caught.value.response.body
+
+
+async def test_refusal_without_the_http_response_extension_is_a_close_before_accepting() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    manager = NativeWebSocketManager(NativeSettings(), TableJWT(), None)
+    await manager.start()
+    scope = {"type": "websocket", "headers": [(b"origin", b"http://evil.example"), (b"host", b"here.example")]}
+    await manager.handle(scope, receive, send)
+    await manager.stop()
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+@pytest.mark.parametrize("origin", ["app.example", "https://app.example/", "https://app.example/path", ""])
+def test_origin_that_could_never_match_is_a_settings_error(origin: str) -> None:
+    with pytest.raises(ValueError, match="allowed origin"):
+        NativeSettings(allowed_origins=(origin,))
+
+
+async def test_too_many_connections_are_refused() -> None:
+    async with site(max_connections=1) as place:
+        await place.connect("ada")
+        with pytest.raises(InvalidStatus) as caught:
+            await place.connect("bob")
+        assert caught.value.response.status_code == 503
+        assert caught.value.response.headers["Retry-After"] == "5"
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "code"), [(ManagerUnavailable("down"), 503, 1013), (RuntimeError("broken"), 500, 1011)]
+)
+async def test_failing_token_check_refuses_before_and_closes_after_accepting(
+    failure: Exception, status: int, code: int
+) -> None:
+    async with site() as place:
+        place.jwt.failure = failure
+        with pytest.raises(InvalidStatus) as caught:
+            await place.open("token")
+        assert caught.value.response.status_code == status
+        client = await place.open()
+        await client.send(type="auth", token="token")
+        assert await client.closed() == code
+        assert (await place.manager.health_check())["metrics"]["errors"] == (1 if code == 1011 else 0)
+
+
+# Tokens in the course of a connection
+
+
+async def test_connection_is_closed_when_its_token_expires_unless_it_was_renewed() -> None:
+    async with site() as place:
+        soon = time.time() + 1.5
+        renewed = await (await place.open(place.jwt.issue("ada", exp=soon))).greeted()
+        await renewed.join("news")
+        expiring = await (await place.open(place.jwt.issue("ada", exp=soon))).greeted()
+        await renewed.send(type="auth", token=place.jwt.issue("ada"), id=7)
+        assert await renewed.receive() == {"type": "auth_ok", "id": 7, "sid": renewed.sid, "user_id": "ada"}
+        assert await expiring.closed() == 4410
+        assert time.time() >= soon
+        assert (await place.manager.get_room_info("news"))["users"] == ["ada"]
+        await renewed.join("other")
+
+
+async def test_token_of_another_user_or_of_nobody_changes_nothing() -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        with pytest.raises(Refused, match="forbidden"):
+            await client.ask(type="auth", token=place.jwt.issue("eve"))
+        with pytest.raises(Refused, match="unauthenticated"):
+            await client.ask(type="auth", token="nonsense")
+        assert [info["user_id"] for info in await place.manager.list_sessions()] == ["ada"]
+
+
+@pytest.mark.parametrize(
+    "message", [{"type": "join", "room": "a"}, {"type": "emit", "event": "e"}, {"type": "call", "action": "a"}]
+)
+async def test_revoked_token_ends_the_connection_at_its_next_message(message: dict[str, Any]) -> None:
+    async with site(revocation_interval=0) as place:
+        token = place.jwt.issue("ada")
+        client = await (await place.open(token)).greeted()
+        await client.join("news")
+        await place.jwt.blacklist_token(token)
+        await client.send(**message)
+        assert await client.ending() == (4411, "unauthenticated")
+
+
+async def test_revoked_token_ends_an_idle_connection() -> None:
+    async with site(revocation_interval=0.02) as place:
+        token = place.jwt.issue("ada")
+        client, other = await (await place.open(token)).greeted(), await place.connect("bob")
+        await place.jwt.blacklist_token(token)
+        assert await client.closed() == 4411
+        await other.join("still here")
+
+
+async def test_message_is_not_acted_upon_while_revocation_cannot_be_checked() -> None:
+    async with site(revocation_interval=0) as place:
+        client = await place.connect("ada")
+        place.jwt.failure = ManagerUnavailable("down")
+        with pytest.raises(Refused, match="unavailable"):
+            await client.join("news")
+        place.jwt.failure = None
+        await client.join("news")
+
+
+# Messages
+
+
+async def test_messages_without_id_are_not_acknowledged() -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        await client.send(type="join", room="news")
+        await client.send(type="ping")
+        assert await client.receive() == {"type": "pong"}
+        await client.send(type="ping", id="p")
+        assert await client.receive() == {"type": "ack", "id": "p", "result": None}
+        assert (await place.manager.get_room_info("news"))["users"] == ["ada"]
+
+
+async def test_event_of_a_client_names_its_sender_and_that_of_the_server_nobody() -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        await client.join("chat")
+        await client.emit("chat", "line", [1])
+        expected = {"type": "event", "room": "chat", "event": "line", "data": [1]}
+        assert await client.event_message() == {**expected, "sender": "ada"}
+        await place.manager.emit_to_room("chat", "line", [1])
+        assert await client.event_message() == expected
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"type": "nonsense"}, "unknown_type"),
+        ({"type": ["join"]}, "unknown_type"),
+        ({}, "unknown_type"),
+        ({"type": "join"}, "invalid_message"),
+        ({"type": "join", "room": ""}, "invalid_message"),
+        ({"type": "join", "room": "x" * 201}, "invalid_message"),
+        ({"type": "join", "room": "line\nbreak"}, "invalid_message"),
+        ({"type": "join", "room": {"a": 1}}, "invalid_message"),
+        ({"type": "emit", "room": "news"}, "invalid_message"),
+        ({"type": "emit", "event": "nobody answers"}, "unknown_event"),
+        ({"type": "call", "action": "a", "args": [1]}, "invalid_message"),
+        ({"type": "call", "action": "a"}, "unavailable"),
+        ({"type": "auth"}, "invalid_message"),
+    ],
+)
+async def test_malformed_message_is_refused_and_the_connection_goes_on(message: dict[str, Any], code: str) -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        with pytest.raises(Refused, match=code):
+            await client.ask(**message)
+        await client.join("news")
+
+
+@pytest.mark.parametrize("bad", [[1], {"a": 1}, True, 1.5, "x" * 129])
+async def test_id_that_cannot_be_used_is_refused_without_one(bad: Any) -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        await client.send(type="ping", id=bad)
+        answer = await client.receive()
+        assert (answer["type"], answer["id"], answer["error"]["code"]) == ("error", None, "invalid_message")
+
+
+async def test_rooms_of_one_connection_are_limited() -> None:
+    async with site(max_rooms_per_connection=2) as place:
+        client = await place.connect("ada")
+        await client.join("a")
+        await client.join("b")
+        with pytest.raises(Refused, match="too_many_rooms"):
+            await client.join("c")
+        await client.leave("a")
+        await client.join("c")
+
+
+# Calls
+
+
+@pytest.mark.parametrize(
+    ("failure", "error"),
+    [
+        (
+            InvalidInput("Bad.", [Fault("/a", "too small")]),
+            {"code": "invalid_input", "message": "Bad.", "faults": [{"pointer": "/a", "message": "too small"}]},
+        ),
+        (
+            UnknownAction("No such.", action="a", matches=["b"]),
+            {"code": "unknown_action", "message": "No such.", "matches": ["b"]},
+        ),
+        (
+            RateLimited("Slow down.", retry_after=2.5, exceeded=["ip"]),
+            {"code": "rate_limited", "message": "Slow down.", "retry_after": 2.5, "exceeded": ["ip"]},
+        ),
+        (ActionFailed("the secret", action="a"), {"code": "internal"}),
+        (RuntimeError("the secret"), {"code": "internal"}),
+    ],
+)
+async def test_failed_call_tells_what_is_for_callers(failure: Exception, error: dict[str, Any]) -> None:
+    async def run(name: str, args: Mapping[str, Any] | None = None) -> Any:
+        raise failure
+
+    async with site() as place:
+        place.manager.bind(run)
+        client = await place.connect("ada")
+        await client.send(type="call", id=1, action="a")
+        answer = await client.receive()
+        assert (answer["type"], answer["id"]) == ("error", 1)
+        if error["code"] == "internal":
+            assert answer["error"]["code"] == "internal"
+            assert answer["error"]["request_id"].startswith(client.sid)
+            assert "secret" not in json.dumps(answer)
+        else:
+            assert answer["error"] == error
+
+
+async def test_result_that_is_not_json_is_an_internal_error() -> None:
+    async def run(name: str, args: Mapping[str, Any] | None = None) -> Any:
+        return object()
+
+    async with site() as place:
+        place.manager.bind(run)
+        client = await place.connect("ada")
+        with pytest.raises(Refused):
+            await client.call("a", {})
+
+
+async def test_calls_overlap_and_do_not_hold_up_other_messages() -> None:
+    gates = {"slow": asyncio.Event(), "quick": asyncio.Event()}
+
+    async def run(name: str, args: Mapping[str, Any] | None = None) -> Any:
+        request = current_request()
+        await gates[name].wait()
+        return request.request_id if request is not None else None
+
+    async with site(max_calls_per_connection=2) as place:
+        place.manager.bind(run)
+        client = await place.connect("ada")
+        await client.send(type="call", id=1, action="slow")
+        await client.send(type="call", id=2, action="quick")
+        await client.send(type="call", id=3, action="one too many")
+        answer = await client.receive()
+        assert (answer["id"], answer["error"]["code"]) == (3, "too_many_calls")
+        gates["quick"].set()
+        assert await client.receive() == {"type": "ack", "id": 2, "result": f"{client.sid}.2"}
+        gates["slow"].set()
+        assert await client.receive() == {"type": "ack", "id": 1, "result": f"{client.sid}.1"}
+
+
+# Hostile clients
+
+
+@pytest.mark.parametrize("frame", ["{", "", "nonsense", "[1]", "null", '{"a": NaN}', "[" * 5000])
+async def test_what_is_no_json_object_ends_the_connection(frame: str) -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        await client.socket.send(frame)
+        assert await client.ending() == (4400, "invalid_message")
+
+
+async def test_binary_frame_ends_the_connection() -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        await client.socket.send(b'{"type": "ping"}')
+        assert await client.ending() == (1003, "invalid_message")
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "ü" * 200])
+async def test_message_that_is_too_large_ends_the_connection(text: str) -> None:
+    async with site(max_message_bytes=256) as place:
+        client = await place.connect("ada")
+        await client.send(type="ping", text=text)
+        assert await client.ending() == (1009, "too_large")
+
+
+async def test_fragmented_message_is_one_message() -> None:
+    async with site() as place:
+        client = await place.connect("ada")
+        await client.socket.send(iter(['{"type": "joi', 'n", "room": ', '"news", "id": 1}']))
+        assert await client.receive() == {"type": "ack", "id": 1, "result": None}
+
+
+async def test_fragments_count_together() -> None:
+    async with site(max_message_bytes=256) as place:
+        client = await place.connect("ada")
+        await client.socket.send(iter(["x" * 100] * 5))
+        assert await client.ending() == (1009, "too_large")
+
+
+async def test_flood_is_refused_then_ends_the_connection() -> None:
+    async with site(message_rate=0.001, message_burst=5) as place:
+        client = await place.connect("ada")
+        other = await place.connect("bob")
+        for _ in range(11):
+            await client.send(type="join", room="news", id=1)
+        kinds = [(await client.receive())["type"] for _ in range(10)]
+        assert kinds == ["ack"] * 5 + ["error"] * 5
+        assert await client.ending() == (4429, "rate_limited")
+        await other.join("news")
+
+
+async def test_refused_message_says_when_to_come_back() -> None:
+    async with site(message_rate=0.5, message_burst=1) as place:
+        client = await place.connect("ada")
+        await client.join("a")
+        await client.send(type="join", room="b", id=2)
+        answer = await client.receive()
+        assert answer["error"]["code"] == "rate_limited"
+        assert 0 < answer["error"]["retry_after"] <= 2
+        assert await place.manager.list_rooms() == ["a"]
+
+
+async def raw_client(
+    place: Site, token: str, *, receive_buffer: int = 0
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Shake hands by hand, for a client that does what no library does."""
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.setblocking(False)
+    host, port = place.host.split(":")
+    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
+    key = base64.b64encode(os.urandom(16)).decode()
+    writer.write(
+        f"GET /ws HTTP/1.1\r\nHost: {place.host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
+    assert b" 101 " in await within(reader.readline())
+    while await within(reader.readline()) != b"\r\n":
+        pass
+    return reader, writer
+
+
+async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    first, length = await within(reader.readexactly(2))
+    if length == 126:
+        (length,) = struct.unpack("!H", await within(reader.readexactly(2)))
+    elif length == 127:
+        (length,) = struct.unpack("!Q", await within(reader.readexactly(8)))
+    return first & 0x0F, await within(reader.readexactly(length))
+
+
+def masked(opcode: int, payload: bytes) -> bytes:
+    """Return a short frame as a client sends it (RFC 6455, section 5.2), its mask being zero."""
+    return bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [masked(1, b"\xff\xfe\x00"), masked(3, b"{}"), bytes([0x81, 0x02]) + b"{}", masked(0, b"{}"), masked(1, b"{}")[:4]],
+    ids=["bad UTF-8", "unknown opcode", "not masked", "nothing to continue", "half a frame"],
+)
+async def test_broken_frames_end_their_connection_alone(frame: bytes) -> None:
+    async with site() as place:
+        other = await place.connect("bob")
+        reader, writer = await raw_client(place, place.jwt.issue("ada"))
+        assert (await read_frame(reader))[0] == 1
+        writer.write(frame)
+        writer.write_eof()
+        await within(reader.read())
+        writer.close()
+        await eventually(lambda: only(place, "bob"))
+        await other.join("news")
+
+
+async def only(place: Site, user_id: str) -> bool:
+    return [info["user_id"] for info in await place.manager.list_sessions()] == [user_id]
+
+
+async def test_client_that_vanishes_leaves_nothing() -> None:
+    async with site() as place:
+        _, writer = await raw_client(place, place.jwt.issue("ada"))
+        writer.write(masked(1, b'{"type": "join", "room": "news"}'))
+        await eventually(lambda: in_room(place, "news"))
+        writer.transport.abort()
+        await eventually(lambda: nothing_left(place))
+        assert await place.manager.list_rooms() == []
+
+
+async def in_room(place: Site, room: str) -> bool:
+    return (await place.manager.get_room_info(room))["connections"] > 0
+
+
+async def test_slow_reader_is_closed_with_its_code_and_slows_nobody() -> None:
+    async with site(send_queue_messages=4, close_timeout=30) as place:
+        reader, writer = await raw_client(place, place.jwt.issue("slow"), receive_buffer=4096)
+        quick = await place.connect("quick")
+        await quick.join("news")
+        (slow,) = await place.manager.list_sessions("slow")
+        await place.manager.join_room("news", slow["sid"])
+        payload, sent, reached = "x" * 50_000, 0, 2
+        while reached == 2:
+            reached = await place.manager.emit_to_room("news", "tick", [sent, payload])
+            assert (await quick.event())[2][0] == sent
+            sent += 1
+        assert await place.manager.list_sessions("slow") != []  # its close frame waits behind the write that blocks
+        assert await place.manager.emit_to_room("news", "tick", [sent, payload]) == 1
+        assert (await place.manager.health_check())["metrics"]["slow_readers"] == 1
+        frames = 0
+        while (frame := await read_frame(reader))[0] == 1:
+            frames += 1
+        assert frame[0] == 8
+        assert struct.unpack("!H", frame[1][:2]) == (4420,)
+        assert frames < sent
+        writer.close()
+        await eventually(lambda: only(place, "quick"))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"send_timeout": 0.05, "close_timeout": 0.05}, {"send_queue_bytes": 60_000, "close_timeout": 0.05}]
+)
+async def test_client_that_never_reads_is_given_up(settings: dict[str, Any]) -> None:
+    async with site(**settings) as place:
+        _, writer = await raw_client(place, place.jwt.issue("slow"), receive_buffer=4096)
+        (slow,) = await place.manager.list_sessions("slow")
+        await place.manager.join_room("news", slow["sid"])
+        for _ in range(200):
+            await place.manager.emit_to_room("news", "tick", "x" * 50_000)
+        await eventually(lambda: nothing_left(place))
+        assert (await place.manager.health_check())["metrics"]["slow_readers"] == 1
+        writer.close()
+
+
+async def test_client_that_asks_without_reading_is_not_read_from() -> None:
+    asked = 0
+
+    async def echo(sid: str, data: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return "x" * 60_000
+
+    async with site(message_rate=1e9, message_burst=1_000_000) as place:
+        await place.manager.register_handler("echo", echo)
+        reader, writer = await raw_client(place, place.jwt.issue("slow"), receive_buffer=4096)
+        for _ in range(2000):
+            writer.write(masked(1, b'{"type":"emit","event":"echo","id":1}'))
+        quick = await place.connect("quick")
+        before = -1
+        while asked != before:  # until nothing is answered any more
+            before = asked
+            for _ in range(20):
+                await quick.ask(type="ping")
+        assert 0 < asked < 2000
+        assert (await place.manager.health_check())["metrics"]["slow_readers"] == 0
+        while asked < 2000:
+            await within(reader.read(65_536))
+        writer.close()
+
+
+# The life of the manager
+
+
+async def test_stop_closes_connections_and_leaves_no_tasks() -> None:
+    gate = asyncio.Event()
+
+    async def run(name: str, args: Mapping[str, Any] | None = None) -> Any:
+        await gate.wait()
+
+    async with site() as place:
+        place.manager.bind(run)
+        client, silent = await place.connect("ada"), await place.open()
+        await client.send(type="call", id=1, action="endless")
+        await client.ask(type="ping")
+        await within(place.manager.stop())
+        assert await client.closed() == 1012
+        assert await silent.closed() == 1012
+        assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("websocket")]
+        assert (await place.manager.health_check())["status"] == "unhealthy"
+        with pytest.raises(InvalidStatus) as caught:
+            await place.connect("ada")
+        assert caught.value.response.status_code == 503
+
+
+async def test_stop_cuts_off_a_handler_that_does_not_end() -> None:
+    begun = asyncio.Event()
+
+    async def endless(sid: str, data: Any) -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with site(close_timeout=0.05) as place:
+        await place.manager.register_handler("endless", endless)
+        client = await place.connect("ada")
+        await client.send(type="emit", event="endless")
+        await within(begun.wait())
+        await within(place.manager.stop())
+        assert await client.closed() == 1012
+        assert await place.manager.list_sessions() == []
+
+
+async def test_stop_without_start_does_nothing() -> None:
+    manager = NativeWebSocketManager(NativeSettings(), TableJWT(), None)
+    await manager.stop()
+    assert (await manager.health_check())["status"] == "unhealthy"
+
+
+async def test_drain_lets_running_calls_end_and_takes_no_new_connections() -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def run(name: str, args: Mapping[str, Any] | None = None) -> Any:
+        begun.set()
+        await gate.wait()
+        return "done"
+
+    async with site() as place:
+        place.manager.bind(run)
+        client = await place.connect("ada")
+        await client.send(type="call", id=1, action="a")
+        await within(begun.wait())
+        draining = asyncio.create_task(place.manager.drain())
+        await asyncio.sleep(0)
+        with pytest.raises(InvalidStatus) as caught:
+            await place.connect("bob")
+        assert caught.value.response.status_code == 503
+        gate.set()
+        assert await client.receive() == {"type": "ack", "id": 1, "result": "done"}
+        assert await client.closed() == 1012
+        await within(draining)
+
+
+async def test_close_code_that_a_server_may_not_send_is_refused() -> None:
+    async with site() as place:
+        with pytest.raises(InvalidInput, match="close code"):
+            await place.manager.disconnect("anything", code=1006)
+
+
+async def test_events_of_other_tasks_and_a_plain_endpoint_in_an_application() -> None:
+    jwt, app = TableJWT(), Starlette()
+    manager = NativeWebSocketManager(NativeSettings(), jwt, None)
+    manager.initialize(app)
+    manager.initialize(app)
+    assert len(app.router.routes) == 1
+    await manager.start()
+    async with serving(app) as host:
+        place = Site(manager, jwt, host)
+        client = await place.connect("ada")
+        await client.join("news")
+        assert await asyncio.create_task(manager.emit_to_room("news", "tick", 1)) == 1
+        assert await client.event() == ("news", "tick", 1)
+        await place.close()
+        await within(manager.stop())
+
+
+async def test_endpoint_without_builtin_handlers_answers_handlers_alone() -> None:
+    async def answer(sid: str, data: Any) -> Any:
+        return data
+
+    jwt, app = TableJWT(), Starlette()
+    manager = NativeWebSocketManager(NativeSettings(path="/own"), jwt, None)
+    await manager.register_handler("own", answer)
+    manager.initialize(app, use_builtin_handlers=False)
+    await manager.start()
+    async with serving(app) as host:
+        place = Site(manager, jwt, host)
+        client = await place.connect("ada", url=f"ws://{host}/own")
+        assert await client.emit(None, "own", 1) == 1
+        for message, code in (
+            ({"type": "join", "room": "news"}, "unknown_type"),
+            ({"type": "call", "action": "a"}, "unknown_type"),
+            ({"type": "emit", "room": "news", "event": "other"}, "unknown_event"),
+        ):
+            with pytest.raises(Refused, match=code):
+                await client.ask(**message)
+        await place.close()
+        await within(manager.stop())
+
+
+async def test_http_request_to_the_endpoint_is_told_to_upgrade() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("nothing is read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await NativeWebSocketManager(NativeSettings(), TableJWT(), None).handle({"type": "http"}, receive, send)
+    assert sent[0]["status"] == 426
