@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import structlog
 
+from base04_builtin.callbacks import call
 from base04_builtin.websocket import messages
 from base04_builtin.websocket.authentication import Authentication
 from base04_builtin.websocket.authorization import RoomRules
-from base04_builtin.callbacks import call
 from base04_builtin.websocket.codes import Refusal
 from base04_builtin.websocket.connection import Connection, describe
 from base04_builtin.websocket.faults import refusal_for

@@ -1,0 +1,95 @@
+"""The provider ``inprocess``: the plugins of this host, as it found them when it started."""
+
+from __future__ import annotations
+
+import difflib
+from typing import NoReturn
+
+from base04_hookspecs import HealthReport, health_report
+from base04_hookspecs.app import AppManager
+from base04_hookspecs.errors import NotFound, NotSupported
+from base04_hookspecs.health import worst
+from base04_hookspecs.module import ModuleInfo, ModuleManager
+
+
+class InprocessModuleManager(ModuleManager):
+    """Lists plugins and their health; which ones take part is decided when the host starts."""
+
+    def __init__(self, app: AppManager) -> None:
+        self._app = app
+
+    async def health_check(self) -> HealthReport:
+        """Report how many plugins there are; degraded while one of them has failed."""
+        modules = self._app.list_plugins()
+        failed = [module["name"] for module in modules if module["status"] == "failed"]
+        return health_report(
+            "degraded" if failed else "healthy",
+            f"failed: {', '.join(sorted(failed))}" if failed else "all plugins could be loaded",
+            errors=len(failed),
+            modules=len(modules),
+        )
+
+    async def list_modules(self) -> list[ModuleInfo]:
+        """Return all plugins that were found, by name."""
+        return sorted(self._app.list_plugins(), key=lambda module: module["name"])
+
+    async def get_module(self, name: str) -> ModuleInfo:
+        """Return one plugin."""
+        return self._find(name)
+
+    async def get_module_health(self, name: str) -> HealthReport:
+        """Return the worst health of the running managers that a plugin provides."""
+        module = self._find(name)
+        running = [_key(entry) for entry in module["contributes"]["running"]]
+        if not running:
+            return health_report(details=f"{name} provides no running manager")
+        managers = (await self._app.health_check())["managers"]
+        reports = {key: managers[key] for key in running if key in managers}
+        unknown = sorted(set(running) - set(reports))
+        known = worst(*(report["status"] for report in reports.values()))
+        lines = [f"{key}: {report['details']}" for key, report in sorted(reports.items())]
+        lines += [f"{key}: gave no report" for key in unknown]
+        metrics = [report["metrics"] for report in reports.values()]
+        return health_report(
+            "unhealthy" if unknown else known,
+            "; ".join(lines),
+            connections=int(sum(each.get("connections", 0) for each in metrics)),
+            errors=int(sum(each.get("errors", 0) for each in metrics)) + len(unknown),
+            response_time=max((each.get("response_time", 0.0) for each in metrics), default=0.0),
+            dependencies={key: report["status"] for key, report in reports.items()},
+            managers=len(running),
+        )
+
+    async def enable_module(self, name: str) -> bool:
+        """Refuse: it takes a restart."""
+        self._find(name)
+        _needs_restart(f"To enable {name!r}, take it out of 'plugins.deny' in base04.yaml")
+
+    async def disable_module(self, name: str, *, swap: bool = False) -> bool:
+        """Refuse: it takes a restart."""
+        self._find(name)
+        _needs_restart(f"To disable {name!r}, add it to 'plugins.deny' in base04.yaml")
+
+    async def reload_module(self, name: str) -> bool:
+        """Refuse: it takes a restart."""
+        self._find(name)
+        _needs_restart(f"To load {name!r} anew, leave 'plugins.deny' in base04.yaml as it is")
+
+    def _find(self, name: str) -> ModuleInfo:
+        modules = self._app.list_plugins()
+        for module in modules:
+            if module["name"] == name:
+                return module
+        names = sorted(module["name"] for module in modules)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are: {', '.join(names) or 'none'}."
+        raise NotFound(f"There is no plugin {name!r}; {hint}")
+
+
+def _key(running: str) -> str:
+    """Return how the application's health names a manager that is listed as ``role[/instance]:provider``."""
+    return running.rpartition(":")[0]
+
+
+def _needs_restart(what: str) -> NoReturn:
+    raise NotSupported(f"Plugins cannot be changed while this host runs. {what}, and restart.")
