@@ -145,7 +145,7 @@ class SignedJWTManager(JWTManager):
             "access_token": codec.encode(ACCESS, {**claims, **access}),
             "refresh_token": self._refresh_token_of(codec, family),
             "token_type": "Bearer",
-            "expires_in": max(0, int(access["exp"] - self._clock.now())),
+            "expires_in": min(self._settings.access_ttl, max(0, int(access["exp"] - self._clock.now()))),
         }
 
     async def blacklist_token(self, token: str) -> bool:

@@ -82,9 +82,12 @@ class SecretFile:
 
     def _content(self) -> bytes:
         descriptor = os.open(self.path, _READ_FLAGS)
-        with open(descriptor, "rb") as file:
+        try:
             self._check(os.fstat(descriptor))
-            return file.read(_MAX_BYTES + 1)
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(_MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
 
     def _check(self, found: os.stat_result) -> None:
         if not stat.S_ISREG(found.st_mode):
