@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 
 class ManagerSettings(BaseModel):
@@ -26,3 +27,29 @@ def _inside_data_folder(path: Path, info: ValidationInfo) -> Path:
 
 DataPath = Annotated[Path, AfterValidator(_inside_data_folder)]
 """A path; a relative one lies inside the host's data folder."""
+
+
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)?\Z")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+
+
+def parse_duration(value: Any) -> float:
+    """Read ``5s``, ``500ms``, ``2m``, ``1h``, ``30d`` or a plain number of seconds, and return seconds above zero.
+
+    Raises:
+        ValueError: it is written otherwise, or is not above zero.
+    """
+    match = _DURATION.match(value.strip()) if isinstance(value, str) else None
+    if match is not None:
+        seconds = float(match[1]) * _UNITS[match[2]]
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        seconds = float(value)
+    else:
+        raise ValueError(f"{value!r} is not a duration: write '5s', '500ms', '2m', '1h' or a number of seconds")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"{value!r} is not a duration above zero")
+    return seconds
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+"""Seconds; written as ``5s``, ``500ms``, ``2m``, ``1h``, ``30d`` or a number."""

@@ -1,1 +1,1 @@
-"""x"""
+"""The Starlette application: one module for each group of routes."""

@@ -1,0 +1,381 @@
+"""AppManager: the one object that owns a running application."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import uuid
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+import structlog
+
+from base04.contributions import collect
+from base04.data_folder import DataFolder
+from base04.discovery import Discovery, discover
+from base04.errors import StopError
+from base04.generation import Generation, GenerationManagers, Running, pinned_generation
+from base04.health import HealthMonitor
+from base04.lifecycle import Started, start_all, stop_each
+from base04.pipeline import Pipeline, WorkerPool
+from base04.provider_settings import check_all
+from base04.recovery import Recovery
+from base04.resolution import Plan, resolve
+from base04.selection import Selection, select
+from base04.settings import HostSettings, load_settings
+from base04_hookspecs import app as contract
+from base04_hookspecs.action_discovery import ActionDiscoveryManager
+from base04_hookspecs.api_key import ApiKeyManager
+from base04_hookspecs.app import ActionSource, ApplicationHealth
+from base04_hookspecs.context import Principal, RequestContext, current_request
+from base04_hookspecs.database import DatabaseManager
+from base04_hookspecs.errors import ManagerUnavailable
+from base04_hookspecs.hooks import HooksManager
+from base04_hookspecs.host_hooks import LifecycleStep
+from base04_hookspecs.jwt import JWTManager
+from base04_hookspecs.manager import Manager
+from base04_hookspecs.markers import AccessRole
+from base04_hookspecs.module import ModuleInfo, ModuleManager
+from base04_hookspecs.rate_limiter import RateLimiterManager
+from base04_hookspecs.redis import RedisManager
+from base04_hookspecs.services import ServicesManager
+from base04_hookspecs.state import StateManager
+from base04_hookspecs.vault import VaultManager
+from base04_hookspecs.websocket import WebSocketManager
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+_log = structlog.get_logger()
+
+
+class AppManager(contract.AppManager):
+    """Discovers, selects, resolves, starts, serves and stops; nothing of it before ``start``.
+
+    Args:
+        settings: settings, a mapping, the path of a YAML file, or None for ``base04.yaml`` of the present folder.
+        plugins: names and plugin objects to register beside those that are found.
+        safe_mode: only what comes with Base04 takes part.
+        only: start the default instances of these roles, and what they need, instead of everything.
+    """
+
+    def __init__(
+        self,
+        settings: HostSettings | Mapping[str, Any] | str | Path | None = None,
+        *,
+        plugins: Iterable[tuple[str, object]] = (),
+        safe_mode: bool = False,
+        only: Iterable[str] | None = None,
+    ) -> None:
+        self.settings = load_settings(settings)
+        self._extra_plugins = tuple(plugins)
+        self._safe_mode = safe_mode
+        self._only = None if only is None else tuple(only)
+        self.folder = DataFolder(self.settings.data_dir)
+        self.draining = False
+        self.health = HealthMonitor(self, self.settings.server.health_interval)
+        self._discovery: Discovery | None = None
+        self._selection: Selection | None = None
+        self._plan: Plan | None = None
+        self._generation: Generation | None = None
+        self._lifecycle = asyncio.Lock()
+        self._recovery = Recovery(self)
+        self._start_order: list[Running] = []
+        self._workers = WorkerPool()
+
+    # The way from entry points to running managers
+
+    @property
+    def discovery(self) -> Discovery:
+        """All plugins that were found; finds them when first asked."""
+        if self._discovery is None:
+            self._discovery = discover(
+                self.settings.plugins, safe_mode=self._safe_mode, extra_plugins=self._extra_plugins
+            )
+        return self._discovery
+
+    @property
+    def selection(self) -> Selection:
+        """The provider of each instance."""
+        if self._selection is None:
+            self._selection = select(self.discovery, self.settings)
+        return self._selection
+
+    @property
+    def plan(self) -> Plan:
+        """The managers to be, in the order in which they start; imports the chosen providers when first asked."""
+        if self._plan is None:
+            plan = resolve(self.selection, self.settings)
+            check_all(plan, self.folder.path)
+            self._plan = plan if self._only is None else plan.restricted_to(self._only)
+        return self._plan
+
+    async def start(self) -> None:
+        """Discover, select, resolve and start everything. Does nothing where it has started."""
+        async with self._lifecycle:
+            if self._generation is not None:
+                return
+            plan = self.plan
+            self.folder.acquire()
+            self._workers = WorkerPool()
+            try:
+                started = await start_all(plan, self, self.folder.path)
+            except BaseException:
+                self._workers.close()
+                self.folder.release()
+                raise
+            self._announce_replacements()
+            await self.adopt(self.build(started))
+            for name, step in self.generation.contributions.startup:
+                await self._take_step("startup", name, step)
+            self.health.start()
+            self._recovery.start()
+
+    def build(self, started: Started) -> Generation:
+        """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
+        from base04.http.stack import build_stack
+
+        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(self.discovery))
+        generation.pipeline = Pipeline(
+            GenerationManagers(generation),
+            before=generation.contributions.before_action,
+            after=generation.contributions.after_action,
+            workers=self._workers,
+        )
+        generation.asgi = build_stack(generation, self)
+        return generation
+
+    async def adopt(self, generation: Generation) -> None:
+        """Let a generation serve from now on, and stop what only the previous one held, once nobody uses it."""
+        websocket = generation.find("websocket")
+        if isinstance(websocket, WebSocketManager):
+            websocket.bind(self.run_action)
+            websocket.bind_authorizers(generation.contributions.authorize_room)
+        previous, self._generation = self._generation, generation
+        kept = {id(item.manager) for item in generation.running.values()}
+        known = {id(item.manager) for item in self._start_order}
+        self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
+        if previous is None:
+            return
+        retired = [item for item in self._start_order if id(item.manager) not in kept]
+        await previous.unpinned(self.settings.server.drain_timeout)
+        self._start_order = [item for item in self._start_order if id(item.manager) in kept]
+        for error in await stop_each(retired):
+            _log.error("a replaced manager failed to stop", error=str(error))
+
+    async def stop(self) -> None:
+        """Stop all managers in reverse order. Does nothing where nothing runs.
+
+        Raises:
+            StopError: some failed to stop; all others were stopped.
+        """
+        async with self._lifecycle:
+            generation = self._generation
+            if generation is None:
+                return
+            await self._recovery.stop()
+            await self.health.stop()
+            await generation.unpinned(self.settings.server.drain_timeout)
+            for name, step in reversed(generation.contributions.shutdown):
+                await self._take_step("shutdown", name, step)
+            errors = await stop_each(self._start_order)
+            self._workers.close()
+            self._generation, self._start_order = None, []
+            self.folder.release()
+        if errors:
+            raise StopError("\n".join(str(error) for error in errors), errors)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def _announce_replacements(self) -> None:
+        for choice in self.selection.choices.values():
+            if choice.replaces is not None:
+                _log.info(
+                    "a built-in manager is replaced",
+                    manager=str(choice.key),
+                    by=str(choice.candidate),
+                    instead_of=choice.replaces.provider.name,
+                )
+
+    async def _take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
+        try:
+            await step(self)
+        except Exception:  # noqa: BLE001 - a plugin's step never stops the host; it is reported
+            _log.exception("a lifecycle step of a plugin failed", hook=hook, plugin=plugin)
+
+    # Serving
+
+    def initialize(self, app: Starlette) -> None:
+        """Join an existing Starlette application: start and stop with it, and serve what it does not serve itself."""
+        from starlette.routing import Mount
+
+        inner = app.router.lifespan_context
+
+        @contextlib.asynccontextmanager
+        async def lifespan(application: Starlette) -> AsyncIterator[Any]:
+            async with self, inner(application) as state:
+                yield state
+
+        app.router.lifespan_context = lifespan
+        app.router.routes.append(Mount("/", app=self.serve))
+
+    async def serve(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one request or connection, as an ASGI application; a request keeps its generation to its end."""
+        generation = self._generation
+        if generation is None:
+            from base04.http.problems import not_started
+
+            await not_started(scope, receive, send)
+        elif scope["type"] == "http":
+            with generation.pin():
+                await generation.asgi(scope, receive, send)
+        else:
+            await generation.asgi(scope, receive, send)
+
+    def run(self, app: Starlette | None = None, **kwargs: Any) -> None:
+        """Serve until a signal ends it. ``kwargs`` (``host``, ``port``) take the place of settings."""
+        from base04.serving import run
+
+        run(self, app, **kwargs)
+
+    # What others ask
+
+    @property
+    def data_dir(self) -> Path:
+        """The folder that holds what this host keeps."""
+        return self.folder.path
+
+    @property
+    def generation(self) -> Generation:
+        """The generation that the current task has pinned, or the newest.
+
+        Raises:
+            ManagerUnavailable: the host has not started.
+        """
+        generation = pinned_generation() or self._generation
+        if generation is None:
+            raise ManagerUnavailable("The host has not started: call `await app.start()` first.")
+        return generation
+
+    @property
+    def newest(self) -> Generation | None:
+        """The generation that new requests use, None where the host does not run."""
+        return self._generation
+
+    def is_initialized(self) -> bool:
+        """Tell whether everything has started."""
+        return self._generation is not None
+
+    async def check_database_connection(self) -> bool:
+        """Tell whether the default database answers."""
+        database = self.generation.find("database")
+        return isinstance(database, DatabaseManager) and await database.check_connection()
+
+    async def check_redis_connection(self) -> bool:
+        """Tell whether the default ``redis`` answers."""
+        redis = self.generation.find("redis")
+        return isinstance(redis, RedisManager) and await redis.ping()
+
+    async def health_check(self) -> ApplicationHealth:
+        """Ask all managers for their health, at the same time and each under a timeout."""
+        return await self.health.probe()
+
+    def get_manager(self, role: str, instance: str = "default") -> Manager:
+        """Return a running manager.
+
+        Raises:
+            NotFound: there is no such role or instance.
+            ManagerUnavailable: it is not up just now, or the host has not started.
+        """
+        return self.generation.get(role, instance)
+
+    async def run_action(
+        self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None
+    ) -> Any:
+        """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
+        context = current_request() or RequestContext(request_id=uuid.uuid4().hex)
+        if principal is not None:
+            context = dataclasses.replace(context, principal=principal)
+        with self.generation.pin() as generation:
+            return await generation.pipeline.run(name, args, context)
+
+    def list_plugins(self) -> list[ModuleInfo]:
+        """Return all plugins that were found, by name."""
+        running: dict[str, list[str]] = {}
+        generation = pinned_generation() or self._generation
+        for item in generation.running.values() if generation else ():
+            candidate = item.node.choice.candidate
+            running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
+        return [plugin.describe(running.get(name, [])) for name, plugin in self.discovery.plugins.items()]
+
+    def list_action_sources(self) -> list[ActionSource]:
+        """Return the packages that offer action packs, by name."""
+        return list(self.discovery.action_sources)
+
+    # The accessors of the specification
+
+    def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:
+        """Return a database instance with an access role."""
+        return cast("DatabaseManager", self.get_manager("database", name)).with_access(role)
+
+    def get_state_manager(self) -> StateManager:
+        """Return the default ``state`` manager."""
+        return cast("StateManager", self.get_manager("state"))
+
+    def get_redis_manager(self) -> RedisManager:
+        """Return the default ``redis`` manager."""
+        return cast("RedisManager", self.get_manager("redis"))
+
+    def get_websocket_manager(self) -> WebSocketManager:
+        """Return the default ``websocket`` manager."""
+        return cast("WebSocketManager", self.get_manager("websocket"))
+
+    @property
+    def jwt_manager(self) -> JWTManager:
+        """The default ``jwt`` manager."""
+        return cast("JWTManager", self.get_manager("jwt"))
+
+    @property
+    def api_key_manager(self) -> ApiKeyManager:
+        """The default ``api_key`` manager."""
+        return cast("ApiKeyManager", self.get_manager("api_key"))
+
+    @property
+    def vault_manager(self) -> VaultManager:
+        """The default ``vault`` manager."""
+        return cast("VaultManager", self.get_manager("vault"))
+
+    @property
+    def rate_limiter_manager(self) -> RateLimiterManager:
+        """The default ``rate_limiter`` manager."""
+        return cast("RateLimiterManager", self.get_manager("rate_limiter"))
+
+    @property
+    def action_discovery_manager(self) -> ActionDiscoveryManager:
+        """The default ``action_discovery`` manager."""
+        return cast("ActionDiscoveryManager", self.get_manager("action_discovery"))
+
+    @property
+    def module_manager(self) -> ModuleManager:
+        """The default ``module`` manager."""
+        return cast("ModuleManager", self.get_manager("module"))
+
+    @property
+    def services_manager(self) -> ServicesManager:
+        """The default ``services`` manager."""
+        return cast("ServicesManager", self.get_manager("services"))
+
+    @property
+    def hooks_manager(self) -> HooksManager:
+        """The default ``hooks`` manager."""
+        return cast("HooksManager", self.get_manager("hooks"))

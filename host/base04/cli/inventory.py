@@ -1,0 +1,113 @@
+"""``base04 plugins``, ``base04 managers``, ``base04 graph``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from base04.cli.output import JSONOption, print_json, print_table
+from base04.cli.session import Session, ask_over_socket
+
+if TYPE_CHECKING:
+    from base04.resolution import Plan
+
+
+def add_to(program: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (plugins, managers, graph):
+        program.command()(command)
+
+
+def plugins(ctx: typer.Context, as_json: JSONOption = False) -> None:
+    """List the plugins that are installed, with what they offer; failed ones with their tracebacks."""
+    session: Session = ctx.obj
+    found = session.manager().list_plugins()
+    if as_json:
+        print_json({"plugins": found})
+        return
+    rows = (
+        (
+            item["name"],
+            item["status"],
+            f"{item['distribution']} {item['version']}".strip() or item["target"],
+            _offers(item),
+        )
+        for item in found
+    )
+    print_table(("plugin", "status", "from", "offers"), rows, empty="There are no plugins.")
+    for item in found:
+        if item["reason"]:
+            sys.stdout.write(f"\n{item['name']}: {item['reason']}\n{item['error']}")
+
+
+def _origin(item: Any) -> str:
+    return f"{item['distribution']} {item['version']}".strip() or str(item["target"])
+
+
+def _offers(item: Any) -> str:
+    contributes = item["contributes"]
+    hooks = [name for name in contributes["hooks"] if not name.endswith("_providers")]
+    packs = [f"pack {name}" for name in contributes["packs"]]
+    return ", ".join([*contributes["providers"], *hooks, *packs])
+
+
+def managers(ctx: typer.Context, as_json: JSONOption = False) -> None:
+    """List the managers: provider, where it came from, what depends on it; with their health where a host runs."""
+    session: Session = ctx.obj
+    found = _managers(session)
+    if as_json:
+        print_json({"managers": found})
+        return
+    rows = (
+        (
+            item["manager"],
+            item["provider"] + (f" (replaces {item['replaces']})" if item["replaces"] else ""),
+            item["origin"],
+            item["status"],
+            ", ".join(item["depends_on"]),
+            ", ".join(item["dependants"]),
+        )
+        for item in found
+    )
+    print_table(("manager", "provider", "from", "status", "needs", "needed by"), rows, empty="There are no managers.")
+
+
+def _managers(session: Session) -> Any:
+    holder = session.running_host()
+    if holder is not None:
+        _, answer = ask_over_socket(str(holder.get("socket", "")), "GET", "/managers")
+        return answer["managers"]
+    from base04.inventory import describe_managers
+
+    return describe_managers(session.manager().plan)
+
+
+def graph(
+    ctx: typer.Context,
+    as_json: JSONOption = False,
+    form: Annotated[Literal["text", "mermaid"], typer.Option("--format", help="How to draw it.")] = "text",
+) -> None:
+    """Draw what depends on what."""
+    from base04.inventory import describe_graph, mermaid
+
+    session: Session = ctx.obj
+    plan = session.manager().plan
+    if as_json:
+        print_json(describe_graph(plan))
+    elif form == "mermaid":
+        sys.stdout.write(mermaid(plan))
+    else:
+        sys.stdout.write("\n".join(_drawn(plan)) + "\n")
+
+
+def _drawn(plan: Plan) -> Iterator[str]:
+    from base04.inventory import tree
+
+    for depth, node, repeated in tree(plan):
+        candidate = node.choice.candidate
+        origin = "" if candidate.built_in else f", from {candidate.plugin.origin}"
+        more = " ..." if repeated and plan.edges[node.key] else ""
+        yield f"{'    ' * depth}{node.key} ({candidate.provider.name}{origin}){more}"

@@ -1,0 +1,70 @@
+"""``base04 serve``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from base04.cli.session import Session
+
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+
+
+def add_to(program: typer.Typer) -> None:
+    """Add the command."""
+    program.command()(serve)
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)
+    ] = None,
+) -> None:
+    """Start all managers and serve until a signal ends it."""
+    from base04.serving import run
+
+    session: Session = ctx.obj
+    manager = session.manager()
+
+    async def on_ready(url: str) -> None:
+        for line in await greeting(manager, url):
+            sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+    overrides: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    run(manager, on_ready=on_ready, **overrides)
+
+
+async def greeting(manager: AppManager, url: str) -> list[str]:
+    """Say where the host serves and what it chose; the first time, with an API key that may do everything."""
+    running = manager.generation.running.values()
+    chosen = " ".join(f"{item.key}={item.node.choice.candidate.provider.name}" for item in running)
+    plugins = sum(plugin.status == "enabled" for plugin in manager.discovery.plugins.values())
+    failed = [plugin.name for plugin in manager.discovery.failed()]
+    actions = len(manager.action_discovery_manager.catalogue()) if manager.generation.find("action_discovery") else 0
+    lines = [
+        f"Base04 serves {url}",
+        f"  managers  {chosen}",
+        f"  plugins   {plugins} take part, {actions} actions; data in {manager.data_dir}",
+    ]
+    if failed:
+        lines.append(f"  failed    {', '.join(failed)}: see `base04 plugins`")
+    key = await bootstrap_key(manager)
+    if key is not None:
+        lines.append(f"  admin key {key}  (shown this once; it may do everything: X-API-Key)")
+    return lines
+
+
+async def bootstrap_key(manager: AppManager) -> str | None:
+    """Create an API key with all permissions where there has never been one."""
+    from base04_hookspecs.api_key import ApiKeyManager
+
+    keys = manager.generation.find("api_key")
+    if not isinstance(keys, ApiKeyManager) or await keys.list_api_keys(limit=1, include_revoked=True):
+        return None
+    return await keys.generate_api_key("admin", ["*"], name="bootstrap")

@@ -1,0 +1,72 @@
+"""What plugins add beside managers, collected once for each generation."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from base04.discovery import Discovery
+from base04_hookspecs.host_hooks import AfterAction, AuditListener, Authenticator, BeforeAction, LifecycleStep
+from base04_hookspecs.websocket import RoomAuthorizer
+
+if TYPE_CHECKING:
+    from starlette.middleware import Middleware
+    from starlette.routing import BaseRoute
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """The callables and objects that hooks returned, in the order of their plugins' names.
+
+    ``routes`` and ``lifecycle`` steps keep the plugin's name, for messages.
+    """
+
+    routes: tuple[tuple[str, BaseRoute], ...] = ()
+    middleware: tuple[Middleware, ...] = ()
+    authenticate: tuple[Authenticator, ...] = ()
+    before_action: tuple[BeforeAction, ...] = ()
+    after_action: tuple[AfterAction, ...] = ()
+    startup: tuple[tuple[str, LifecycleStep], ...] = ()
+    shutdown: tuple[tuple[str, LifecycleStep], ...] = ()
+    audit_event: tuple[AuditListener, ...] = ()
+    authorize_room: tuple[RoomAuthorizer, ...] = field(default=())
+
+
+def collect(discovery: Discovery) -> Contributions:
+    """Call each host-wide hook of each plugin once; one that raises is reported and contributes nothing."""
+    return Contributions(
+        routes=tuple(_items(discovery, "routes")),
+        middleware=tuple(item for _, item in _items(discovery, "middleware")),
+        authenticate=tuple(item for _, item in _items(discovery, "authenticate")),
+        before_action=tuple(item for _, item in _items(discovery, "before_action")),
+        after_action=tuple(item for _, item in _items(discovery, "after_action")),
+        startup=tuple(_items(discovery, "startup")),
+        shutdown=tuple(_items(discovery, "shutdown")),
+        audit_event=tuple(item for _, item in _items(discovery, "audit_event")),
+        authorize_room=tuple(item for _, item in _items(discovery, "authorize_room")),
+    )
+
+
+def collect_commands(discovery: Discovery) -> list[tuple[str, Any]]:
+    """Return the plugins' command groups with the plugins' names."""
+    return list(_items(discovery, "cli_commands"))
+
+
+def _items(discovery: Discovery, hook: str) -> Iterator[tuple[str, Any]]:
+    for name, implementation in discovery.registry.implementations(hook):
+        try:
+            items = list(implementation() or ())
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the host goes on
+            plugin = discovery.plugins[name]
+            plugin.reason = f"its hook {hook!r} raised {type(error).__name__}: {error}"
+            plugin.error = traceback.format_exc()
+            _log.error("a hook failed and contributes nothing", plugin=name, hook=hook, traceback=plugin.error)
+            continue
+        for item in items:
+            yield name, item

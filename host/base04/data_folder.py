@@ -1,0 +1,97 @@
+"""The folder that holds what a host keeps: one host at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import IO, Any, Final
+
+from base04.errors import FolderInUse
+
+_LONGEST_SOCKET_PATH: Final = 100  # bytes; the kernel takes 108, NUL included
+
+
+class DataFolder:
+    """A data folder, held by an ``flock`` from ``acquire`` to ``release``.
+
+    The lock file tells others who holds it: a JSON object with ``pid``, ``socket`` and, once it serves, ``url``. The
+    kernel drops the lock when the process dies, however it dies.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+        self._lock_file = self.path / "host.lock"
+        self._held: IO[str] | None = None
+
+    @property
+    def socket_path(self) -> Path:
+        """Where the running host listens for commands; elsewhere when the folder's own path is too long for that."""
+        path = self.path / "control.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"base04-{os.getuid()}-{name}" / "control.sock"
+
+    def acquire(self) -> None:
+        """Create the folder where it is missing, and hold it.
+
+        Raises:
+            FolderInUse: another process holds it; the message names it.
+        """
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        held = open(os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="utf-8")  # noqa: SIM115 - closed by release
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _read(held)
+            held.close()
+            who = f"process {holder['pid']}" if "pid" in holder else "another process"
+            where = f", which serves {holder['url']}" if holder.get("url") else ""
+            raise FolderInUse(
+                f"The data folder {str(self.path)!r} is held by {who}{where}. Stop it, or use another data_dir."
+            ) from None
+        self._held = held
+        self.announce()
+
+    def announce(self, url: str | None = None) -> None:
+        """Write down who holds the folder, and where it serves."""
+        if self._held is None:
+            return
+        self._held.seek(0)
+        self._held.truncate()
+        json.dump({"pid": os.getpid(), "socket": str(self.socket_path), "url": url}, self._held)
+        self._held.flush()
+
+    def release(self) -> None:
+        """Let the next host in. Does nothing where the folder is not held."""
+        if self._held is None:
+            return
+        self._held.seek(0)
+        self._held.truncate()
+        self._held.close()
+        self._held = None
+
+    def holder(self) -> dict[str, Any] | None:
+        """Return what the host that holds the folder wrote down, None where nobody holds it."""
+        try:
+            with open(self._lock_file, encoding="utf-8") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return _read(file)
+                return None
+        except OSError:
+            return None
+
+
+def _read(file: IO[str]) -> dict[str, Any]:
+    file.seek(0)
+    try:
+        found = json.load(file)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

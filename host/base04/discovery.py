@@ -1,0 +1,315 @@
+"""Entry points -> plugins: filtered before import, isolated when they fail."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import importlib
+import importlib.metadata
+import importlib.util
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pluggy
+import structlog
+
+from base04.errors import HostError
+from base04.plugin import HOST_DISTRIBUTION, Candidate, Plugin
+from base04.settings import PluginSettings
+from base04_hookspecs.app import ActionSource
+from base04_hookspecs.errors import Base04Error
+from base04_hookspecs.markers import PROJECT
+from base04_hookspecs.provider import Provider
+from base04_hookspecs.roles import HOOK_SPECIFICATIONS, ROLES
+
+PLUGIN_GROUP: Final = "base04.plugins"
+ACTION_GROUP: Final = "base04.actions"
+
+_log = structlog.get_logger()
+
+
+class PluginRefused(HostError):
+    """A plugin cannot take part; the message says why."""
+
+
+class HookRegistry(pluggy.PluginManager):
+    """pluggy's plugin manager, strict: wrappers and unknown hooks are refused."""
+
+    def __init__(self) -> None:
+        super().__init__(PROJECT)
+        for specification in HOOK_SPECIFICATIONS:
+            self.add_hookspecs(specification)
+
+    def parse_hookimpl_opts(self, plugin: object, name: str) -> Any:
+        """Read the marker of an implementation, as pluggy does, and refuse what the host does not call."""
+        options = super().parse_hookimpl_opts(plugin, name)
+        if options is None:
+            return None
+        if options.get("wrapper") or options.get("hookwrapper"):
+            raise PluginRefused(
+                f"The hook {name!r} is implemented as a wrapper. Base04 hooks only collect: return a value instead."
+            )
+        hook = options.get("specname") or name
+        if not options.get("optionalhook") and not hasattr(self.hook, hook):
+            known = sorted(vars(self.hook))
+            close = difflib.get_close_matches(hook, known, 1, 0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
+            raise PluginRefused(f"There is no hook {hook!r}; {hint}")
+        return options
+
+    def implementations(self, hook: str) -> list[tuple[str, Callable[[], Any]]]:
+        """Return the implementations of a hook with their plugins' names, ordered by name."""
+        caller = getattr(self.hook, hook)
+        return sorted(((impl.plugin_name, impl.function) for impl in caller.get_hookimpls()), key=lambda pair: pair[0])
+
+
+@dataclass(slots=True)
+class Discovery:
+    """What was found: all plugins by name, the candidates of each role, and the packages with action packs."""
+
+    registry: HookRegistry
+    plugins: dict[str, Plugin] = field(default_factory=dict)
+    action_sources: list[ActionSource] = field(default_factory=list)
+
+    @property
+    def candidates(self) -> dict[str, list[Candidate]]:
+        """The offered providers by role, in the order of their plugins' names."""
+        found: dict[str, list[Candidate]] = {role: [] for role in ROLES}
+        for plugin in self.plugins.values():
+            for candidate in plugin.candidates:
+                found.setdefault(candidate.role, []).append(candidate)
+        return found
+
+    def failed(self) -> list[Plugin]:
+        """Return the plugins that failed, by name."""
+        return [plugin for plugin in self.plugins.values() if plugin.status == "failed"]
+
+
+def discover(
+    settings: PluginSettings,
+    *,
+    safe_mode: bool = False,
+    extra_plugins: Iterable[tuple[str, object]] = (),
+) -> Discovery:
+    """Find all plugins, import those that may take part, and ask them for their providers.
+
+    Args:
+        settings: what may take part.
+        safe_mode: only what comes with Base04 takes part.
+        extra_plugins: names and plugin objects that the program brings itself.
+    """
+    discovery = Discovery(HookRegistry())
+    loaders: list[tuple[Plugin, Callable[[], Any]]] = [
+        *_from_entry_points(settings, safe_mode, discovery),
+        *([] if safe_mode else _from_folders(settings.paths)),
+        *((Plugin(name, "program", _target_of(item)), lambda item=item: item) for name, item in extra_plugins),
+    ]
+    for plugin, load in loaders:
+        _admit(discovery, plugin, load)
+    _find_action_sources(discovery, settings, safe_mode)
+    discovery.plugins = dict(sorted(discovery.plugins.items()))
+    return discovery
+
+
+def _from_entry_points(
+    settings: PluginSettings, safe_mode: bool, discovery: Discovery
+) -> Iterator[tuple[Plugin, Callable[[], Any]]]:
+    points = [(_distribution_of(point), point) for point in importlib.metadata.entry_points(group=PLUGIN_GROUP)]
+    points.sort(key=lambda pair: (pair[0] != HOST_DISTRIBUTION, pair[1].name, pair[0]))
+    for distribution, point in points:
+        built_in = distribution == HOST_DISTRIBUTION
+        plugin = Plugin(
+            name=point.name,
+            source="builtin" if built_in else "installed",
+            target=point.value,
+            distribution=distribution,
+            version=point.dist.version if point.dist else "",
+        )
+        denied = why_left_out(plugin.name, distribution, settings, safe_mode)
+        if denied:
+            plugin.status, plugin.reason = "denied", denied
+            discovery.plugins.setdefault(plugin.name, plugin)
+        else:
+            yield plugin, _entry_point_loader(point)
+
+
+def _entry_point_loader(point: importlib.metadata.EntryPoint) -> Callable[[], Any]:
+    def load() -> Any:
+        check_host_requirement(point.dist)
+        return point.load()
+
+    return load
+
+
+def why_left_out(name: str, distribution: str, settings: PluginSettings, safe_mode: bool) -> str:
+    """Return why settings keep a plugin out, nothing where they let it in."""
+    if _matches(settings.deny, name, distribution):
+        return "plugins.deny names it"
+    if distribution == HOST_DISTRIBUTION:
+        return ""
+    if safe_mode:
+        return "safe mode leaves out everything that does not come with Base04"
+    if settings.allow:
+        return "" if _matches(settings.allow, name, distribution) else "plugins.allow does not name it"
+    return "" if settings.autoload else "plugins.autoload is false and plugins.allow does not name it"
+
+
+def _matches(patterns: Sequence[str], *names: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names if name)
+
+
+def check_host_requirement(distribution: importlib.metadata.Distribution | None) -> None:
+    """Refuse a distribution whose own requirement on Base04 the running version does not meet."""
+    for text in (distribution.requires or []) if distribution else []:
+        if not text.lower().startswith(HOST_DISTRIBUTION):
+            continue
+        from packaging.requirements import Requirement
+
+        requirement = Requirement(text)
+        running = importlib.metadata.version(HOST_DISTRIBUTION)
+        if requirement.name.lower() == HOST_DISTRIBUTION and not requirement.specifier.contains(
+            running, prereleases=True
+        ):
+            raise PluginRefused(f"It needs base04{requirement.specifier}, and this is base04 {running}.")
+
+
+def _from_folders(folders: Iterable[Path]) -> Iterator[tuple[Plugin, Callable[[], Any]]]:
+    for folder in folders:
+        path = folder.expanduser().resolve()
+        if not path.is_dir():
+            missing = Plugin(str(folder), "path", str(path))
+            yield missing, _raiser(PluginRefused(f"plugins.paths names {str(folder)!r}, which is not a folder."))
+            continue
+        for item in sorted(path.iterdir()):
+            module = item.stem if item.suffix == ".py" else item.name if (item / "__init__.py").is_file() else ""
+            if module.isidentifier() and not module.startswith("_"):
+                yield Plugin(module, "path", str(item)), _local_loader(module, path)
+
+
+def _local_loader(module: str, folder: Path) -> Callable[[], Any]:
+    def load() -> Any:
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))  # last, so that a local plugin never hides an installed module
+        loaded = importlib.import_module(module)
+        origin = Path(loaded.__file__ or "").resolve()
+        if folder not in origin.parents:
+            raise PluginRefused(f"The module name {module!r} is taken by {origin}; rename the plugin.")
+        return loaded
+
+    return load
+
+
+def _raiser(error: Exception) -> Callable[[], Any]:
+    def load() -> Any:
+        raise error
+
+    return load
+
+
+def _admit(discovery: Discovery, plugin: Plugin, load: Callable[[], Any]) -> None:
+    """Import and register one plugin; whatever it raises stays with it."""
+    taken = discovery.plugins.get(plugin.name)
+    if taken is not None:
+        plugin.fail(f"The name {plugin.name!r} is taken by the plugin of {taken.origin}.")
+        discovery.plugins[f"{plugin.name} ({plugin.origin})"] = plugin
+        return
+    discovery.plugins[plugin.name] = plugin
+    began = time.perf_counter()
+    try:
+        implementation = load()
+        plugin.implementation = implementation() if isinstance(implementation, type) else implementation
+        discovery.registry.register(plugin.implementation, plugin.name)
+        plugin.hooks = sorted(caller.name for caller in discovery.registry.get_hookcallers(plugin.implementation) or ())
+        plugin.candidates = list(_offered(discovery.registry, plugin))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the host goes on
+        _drop(discovery.registry, plugin, error)
+    plugin.load_time = time.perf_counter() - began
+
+
+def _drop(registry: HookRegistry, plugin: Plugin, error: BaseException) -> None:
+    expected = isinstance(error, Base04Error)
+    plugin.fail(
+        str(error) if expected else f"{type(error).__name__}: {error}", "" if expected else traceback.format_exc()
+    )
+    plugin.candidates, plugin.hooks = [], []
+    if registry.has_plugin(plugin.name):
+        registry.unregister(name=plugin.name)
+    _log.error(
+        "a plugin failed and is left out",
+        plugin=plugin.name,
+        origin=plugin.origin,
+        reason=plugin.reason,
+        traceback=plugin.error or None,
+    )
+
+
+def _offered(registry: HookRegistry, plugin: Plugin) -> Iterator[Candidate]:
+    hooks = {f"{role}_providers": role for role in ROLES} | {"extra_providers": None}
+    for hook, role in hooks.items():
+        if hook not in plugin.hooks:
+            continue
+        for name, collect in registry.implementations(hook):
+            if name == plugin.name:
+                for provider in collect() or ():
+                    yield Candidate(_checked_role(hook, role, provider), provider, plugin)
+
+
+def _checked_role(hook: str, role: str | None, provider: object) -> str:
+    if not isinstance(provider, Provider):
+        raise PluginRefused(f"The hook {hook!r} gave {provider!r}, which is not a Provider.")
+    if role is None and (provider.role is None or provider.role in ROLES):
+        raise PluginRefused(
+            f"The provider {provider.name!r} of 'extra_providers' has the role {provider.role!r}; "
+            "name a role of your own there, and use '<role>_providers' for those of Base04."
+        )
+    if role is not None and provider.role not in (None, role):
+        raise PluginRefused(f"The hook {hook!r} gave a provider of the role {provider.role!r}.")
+    serves = ROLES[role].contract_version if role is not None else provider.contract
+    if not contract_fits(provider.contract, serves):
+        raise PluginRefused(
+            f"The provider {provider.name!r} is written for version {provider.contract} of the contract {role!r}, "
+            f"and this Base04 has version {serves}."
+        )
+    return role or str(provider.role)
+
+
+def contract_fits(written_for: str, serves: str) -> bool:
+    """Tell whether a provider written for one version works where another is served: same major, no newer minor."""
+    try:
+        wanted, have = ([int(part) for part in version.split(".")] for version in (written_for, serves))
+    except ValueError:
+        return False
+    return wanted[:1] == have[:1] and wanted <= have
+
+
+def _find_action_sources(discovery: Discovery, settings: PluginSettings, safe_mode: bool) -> None:
+    points = importlib.metadata.entry_points(group=ACTION_GROUP)
+    for point in sorted(points, key=lambda item: (item.name, _distribution_of(item))):
+        distribution = _distribution_of(point)
+        if why_left_out(point.name, distribution, settings, safe_mode):
+            continue
+        version = point.dist.version if point.dist else ""
+        try:
+            check_host_requirement(point.dist)
+        except PluginRefused as error:
+            _log.error("an action pack is left out", pack=point.name, distribution=distribution, reason=str(error))
+            continue
+        discovery.action_sources.append(
+            ActionSource(name=point.name, package=point.value, distribution=distribution, version=version)
+        )
+        for plugin in discovery.plugins.values():
+            if plugin.distribution == distribution:
+                plugin.packs.append(point.name)
+
+
+def _distribution_of(point: importlib.metadata.EntryPoint) -> str:
+    return point.dist.name if point.dist else ""
+
+
+def _target_of(item: object) -> str:
+    return getattr(item, "__name__", None) or f"{type(item).__module__}:{type(item).__qualname__}"

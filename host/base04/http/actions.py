@@ -1,0 +1,58 @@
+"""``GET /actions``, ``GET /actions/{name}``, ``POST /actions/{name}``."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope
+
+from base04.generation import Generation
+from base04.http.bodies import read_json
+from base04.http.json_response import JSONAnswer
+from base04_hookspecs.action_discovery import ActionCatalogue, ActionDiscoveryManager
+from base04_hookspecs.context import RequestContext
+from base04_hookspecs.errors import Fault, InvalidInput, ManagerUnavailable, UnknownAction
+
+
+class ActionEndpoint:
+    """Runs an action for ``POST /actions/{name}``; called ahead of the router."""
+
+    def __init__(self, generation: Generation, max_body_bytes: int) -> None:
+        self._pipeline, self._max_body_bytes = generation.pipeline, max_body_bytes
+
+    async def __call__(self, name: str, context: RequestContext, scope: Scope, receive: Receive) -> Response:
+        """Read the arguments, run the action, and return the answer."""
+        args = await read_json(scope, receive, self._max_body_bytes)
+        if args is not None and not isinstance(args, dict):
+            raise InvalidInput("The body must be a JSON object.", [Fault("", "This is not an object.")])
+        result = await self._pipeline.run(unquote(name) if "%" in name else name, args, context)
+        return Response(orjson.dumps(result), media_type="application/json")
+
+
+def routes(generation: Generation) -> list[BaseRoute]:
+    """Return the routes that tell what actions there are."""
+
+    def catalogue() -> ActionCatalogue:
+        manager = generation.find("action_discovery")
+        if not isinstance(manager, ActionDiscoveryManager):
+            raise ManagerUnavailable("No action_discovery manager is running.")
+        return manager.catalogue()
+
+    async def list_actions(request: Request) -> Response:
+        actions = {action.name: action.info for action in catalogue()}
+        return JSONAnswer({"actions": actions, "total": len(actions)})
+
+    async def show_action(request: Request) -> Response:
+        name = request.path_params["name"]
+        found = catalogue().find(name)
+        if found is None:
+            matches = catalogue().close_matches(name)
+            hint = f" Did you mean {' or '.join(matches)}?" if matches else ""
+            raise UnknownAction(f"There is no action {name!r}.{hint}", action=name, matches=matches)
+        return JSONAnswer(found.info)
+
+    return [Route("/actions", list_actions), Route("/actions/{name}", show_action)]

@@ -1,0 +1,45 @@
+"""``create_app``: the ASGI factory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
+
+from base04.app_manager import AppManager
+from base04.settings import HostSettings
+
+
+class HostApplication(Starlette):
+    """A Starlette application whose requests are served by the newest generation of its ``manager``."""
+
+    def __init__(self, manager: AppManager) -> None:
+        self.manager = manager
+
+        @contextlib.asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            async with manager:
+                yield
+
+        super().__init__(lifespan=lifespan)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, connection, or the lifespan."""
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            await self.manager.serve(scope, receive, send)
+
+
+def create_app(settings: HostSettings | Mapping[str, Any] | str | Path | None = None, **options: Any) -> Starlette:
+    """Make an ASGI application that starts and stops the host with its lifespan.
+
+    Args:
+        settings: as for ``AppManager``.
+        options: the keyword arguments of ``AppManager``.
+    """
+    return HostApplication(AppManager(settings, **options))

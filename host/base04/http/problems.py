@@ -1,0 +1,117 @@
+"""Errors as ``application/problem+json`` (RFC 9457): the request id and every fault, never a traceback."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from base04_hookspecs import errors
+
+_STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
+    (errors.InvalidInput, 422, "invalid-input", "The request is not acceptable"),
+    (errors.NotFound, 404, "not-found", "Not found"),
+    (errors.UnknownAction, 404, "unknown-action", "There is no such action"),
+    (errors.Conflict, 409, "conflict", "Conflict"),
+    (errors.AuthenticationError, 401, "not-authenticated", "Who is calling is not known"),
+    (errors.PermissionDenied, 403, "permission-denied", "Permission denied"),
+    (errors.RateLimited, 429, "rate-limited", "Too many requests"),
+    (errors.ManagerUnavailable, 503, "unavailable", "Unavailable just now"),
+    (errors.NotSupported, 501, "not-supported", "Not supported"),
+    (errors.OutcomeUnknown, 502, "outcome-unknown", "Whether it was done is not known"),
+    (errors.ActionTimeout, 504, "action-timeout", "The action took too long"),
+    (errors.ActionFailed, 500, "action-failed", "The action failed"),
+)
+_HTTP_TITLES: Final = {
+    400: "The request is malformed",
+    404: "Not found",
+    405: "Method not allowed",
+    413: "The body is too large",
+    415: "The body has another media type",
+}
+
+
+def problem(
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    request_id: str,
+    *,
+    headers: dict[str, str] | None = None,
+    **members: Any,
+) -> Response:
+    """Build an answer; ``members`` are the extension members of this kind of problem."""
+    body = {
+        "type": f"urn:base04:problem:{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "request_id": request_id,
+        **members,
+    }
+    return Response(orjson.dumps(body, default=str), status, headers, "application/problem+json")
+
+
+def problem_of(error: Exception, request_id: str) -> Response | None:
+    """Return the answer for an error of a kind that a caller may know about, None for any other."""
+    if isinstance(error, HTTPException):
+        return _of_http_exception(error, request_id)
+    for kind, status, name, title in _STATUS:
+        if isinstance(error, kind):
+            detail = str(error) if status != 500 else "The action failed; its log has the reason under this request id."
+            return problem(status, name, title, detail, request_id, headers=_headers(error), **_members(error))
+    return None
+
+
+def internal_error(request_id: str) -> Response:
+    """Return the answer for an error that nobody foresaw: it says nothing but where to look."""
+    detail = "Something went wrong; the log has the reason under this request id."
+    return problem(500, "internal-error", "Internal error", detail, request_id)
+
+
+def _of_http_exception(error: HTTPException, request_id: str) -> Response:
+    title = _HTTP_TITLES.get(error.status_code, error.detail)
+    kind = title.lower().replace(" ", "-") if error.status_code in _HTTP_TITLES else "http-error"
+    return problem(error.status_code, kind, title, error.detail, request_id, headers=dict(error.headers or {}))
+
+
+def _members(error: Exception) -> dict[str, Any]:
+    if isinstance(error, errors.InvalidInput):
+        return {"errors": [{"pointer": fault.pointer, "detail": fault.message} for fault in error.faults]}
+    if isinstance(error, errors.UnknownAction):
+        return {"matches": list(error.matches)}
+    if isinstance(error, errors.PermissionDenied):
+        return {"missing": list(error.missing)}
+    if isinstance(error, errors.RateLimited):
+        return {"exceeded": list(error.exceeded), "retry_after": error.retry_after}
+    return {}
+
+
+def _headers(error: Exception) -> dict[str, str]:
+    if isinstance(error, errors.RateLimited | errors.ManagerUnavailable):
+        return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
+    if isinstance(error, errors.AuthenticationError):
+        return {"www-authenticate": _challenge(error)}
+    return {}
+
+
+def _challenge(error: errors.AuthenticationError) -> str:
+    """Say how to authenticate, as RFC 6750, section 3 does."""
+    if isinstance(error, errors.InvalidToken):
+        return 'Bearer realm="base04", error="invalid_token"'
+    return 'Bearer realm="base04"'
+
+
+async def not_started(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer while the host does not run."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1013, "reason": "the host has not started"})
+        return
+    detail = "The host has not started, or is stopping."
+    answer = problem(503, "unavailable", "Unavailable just now", detail, "", headers={"retry-after": "1"})
+    await answer(scope, receive, send)

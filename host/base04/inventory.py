@@ -1,0 +1,119 @@
+"""What there is, as JSON and as a picture: managers, where they came from, what depends on what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypedDict
+
+from base04.generation import Generation
+from base04.resolution import Node, Plan, direct_dependencies
+from base04.selection import InstanceKey
+from base04_hookspecs.app import ApplicationHealth
+
+
+class ManagerDescription(TypedDict):
+    """One manager. ``origin`` is the distribution that it came with, ``start_time`` is in seconds."""
+
+    manager: str
+    provider: str
+    plugin: str
+    origin: str
+    replaces: str | None
+    status: str
+    details: str
+    depends_on: list[str]
+    dependants: list[str]
+    start_time: float | None
+
+
+class Graph(TypedDict):
+    """What depends on what: each edge goes from who needs to what is needed."""
+
+    nodes: list[dict[str, str]]
+    edges: list[dict[str, str]]
+
+
+def describe_managers(
+    plan: Plan, generation: Generation | None = None, health: ApplicationHealth | None = None
+) -> list[ManagerDescription]:
+    """Describe all managers in the order in which they start; without a generation none runs."""
+    return [_describe(node, plan, generation, health) for node in plan.nodes.values()]
+
+
+def _describe(
+    node: Node, plan: Plan, generation: Generation | None, health: ApplicationHealth | None
+) -> ManagerDescription:
+    key, candidate, replaced = node.key, node.choice.candidate, node.choice.replaces
+    running = generation.running.get(key) if generation else None
+    report = health["managers"].get(str(key)) if health else None
+    down = generation.down.get(key, "") if generation else ""
+    return {
+        "manager": str(key),
+        "provider": candidate.provider.name,
+        "plugin": candidate.plugin.name,
+        "origin": candidate.plugin.origin,
+        "replaces": replaced.qualified_name if replaced else None,
+        "status": (report["status"] if report else "started") if running else "down" if down else "not running",
+        "details": report["details"] if report and running else down,
+        "depends_on": _names(direct_dependencies(node) & plan.nodes.keys()),
+        "dependants": _names(plan.dependants(key)),
+        "start_time": round(running.start_time, 4) if running else None,
+    }
+
+
+def _names(keys: Iterable[InstanceKey]) -> list[str]:
+    return sorted(str(key) for key in keys)
+
+
+def describe_graph(plan: Plan) -> Graph:
+    """Describe the dependencies as nodes and edges."""
+    return {
+        "nodes": [
+            {
+                "manager": str(key),
+                "provider": node.choice.candidate.provider.name,
+                "plugin": node.choice.candidate.plugin.name,
+            }
+            for key, node in plan.nodes.items()
+        ],
+        "edges": [{"from": str(key), "to": str(needed), "through": through} for key, needed, through in _edges(plan)],
+    }
+
+
+def _edges(plan: Plan) -> Iterator[tuple[InstanceKey, InstanceKey, str]]:
+    for key, node in plan.nodes.items():
+        for dependency in node.constructor.dependencies:
+            if dependency.key in plan.nodes:
+                yield key, dependency.key, dependency.parameter
+
+
+def mermaid(plan: Plan) -> str:
+    """Draw the dependencies as a Mermaid flowchart."""
+    lines = ["flowchart TD"]
+    for key, node in plan.nodes.items():
+        candidate = node.choice.candidate
+        origin = "" if candidate.built_in else f"<br/>{candidate.plugin.origin}"
+        lines.append(f'    {_mermaid_id(key)}["{key}<br/>{candidate.provider.name}{origin}"]')
+    lines += [f"    {_mermaid_id(key)} --> {_mermaid_id(needed)}" for key, needed, _ in _edges(plan)]
+    return "\n".join(lines) + "\n"
+
+
+def _mermaid_id(key: InstanceKey) -> str:
+    return f"{key.role}_{key.instance}".replace("-", "_")
+
+
+def tree(plan: Plan) -> Iterator[tuple[int, Node, bool]]:
+    """Walk from who is needed by nobody down to what needs nothing: depth, node, and whether it was shown before."""
+    seen: set[InstanceKey] = set()
+
+    def walk(key: InstanceKey, depth: int) -> Iterator[tuple[int, Node, bool]]:
+        repeated = key in seen
+        seen.add(key)
+        yield depth, plan.nodes[key], repeated
+        if not repeated:
+            for needed in sorted(direct_dependencies(plan.nodes[key]) & plan.nodes.keys()):
+                yield from walk(needed, depth + 1)
+
+    for key in sorted(plan.nodes):
+        if not plan.dependants(key):
+            yield from walk(key, 0)

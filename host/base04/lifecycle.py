@@ -1,0 +1,208 @@
+"""Start managers in order, and stop them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from base04.errors import HostError, StartError, StopError
+from base04.generation import Running, with_access
+from base04.provider_settings import provider_settings
+from base04.resolution import VAULT, Node, Plan
+from base04.selection import InstanceKey
+from base04.settings_source import SettingsDocument, put_in_secrets
+from base04_hookspecs.app import AppManager
+from base04_hookspecs.errors import Base04Error, ManagerUnavailable
+from base04_hookspecs.manager import Manager
+from base04_hookspecs.vault import VaultManager
+
+SLOW_START_S: Final = 10.0
+RETRIED: Final = (ManagerUnavailable, ConnectionError, TimeoutError)
+"""What a start may raise for a backend that is not there yet; everything else is final."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Started:
+    """What came up, in the order in which it did, and why the rest did not."""
+
+    running: dict[InstanceKey, Running] = field(default_factory=dict)
+    down: dict[InstanceKey, str] = field(default_factory=dict)
+
+
+async def start_all(
+    plan: Plan, app: AppManager, data_dir: Path, *, reuse: Mapping[InstanceKey, Running] | None = None
+) -> Started:
+    """Start every manager of a plan as soon as what it needs is up; those of ``reuse`` are taken as they are.
+
+    Raises:
+        StartError: a required one cannot start; what this call had started is stopped.
+    """
+    starter = _Starter(plan, app, data_dir, Started(dict(reuse or {})))
+    try:
+        await starter.run()
+    except BaseException:
+        fresh = [item for key, item in starter.started.running.items() if key not in (reuse or {})]
+        for error in await asyncio.shield(stop_each(fresh)):
+            _log.warning("a manager failed to stop after a failed start", error=repr(error))
+        raise
+    return starter.started
+
+
+class _Starter:
+    """One start of a plan."""
+
+    def __init__(self, plan: Plan, app: AppManager, data_dir: Path, started: Started) -> None:
+        self._plan, self._app, self._data_dir, self.started = plan, app, data_dir, started
+
+    async def run(self) -> None:
+        sorter = TopologicalSorter(self._plan.edges)
+        sorter.prepare()
+        tasks: dict[asyncio.Task[None], InstanceKey] = {}
+        try:
+            while sorter.is_active():
+                for key in sorted(sorter.get_ready()):
+                    tasks[asyncio.create_task(self._bring_up(key), name=f"start {key}")] = key
+                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    key = tasks.pop(task)
+                    task.result()
+                    sorter.done(key)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _bring_up(self, key: InstanceKey) -> None:
+        if key in self.started.running:
+            return
+        node = self._plan.nodes[key]
+        missing = [
+            str(item.key) for item in node.constructor.dependencies if self._lacks(item.key) and not item.optional
+        ]
+        if node.secrets and self._lacks(VAULT):
+            missing.append(str(VAULT))
+        try:
+            if missing:
+                raise ManagerUnavailable(f"It needs {', '.join(missing)}, which is not up.")
+            self.started.running[key] = await self._start(node)
+        except (HostError, *RETRIED) as error:
+            if node.choice.settings.required or not isinstance(error, RETRIED):
+                raise _start_error(node, error) from error
+            self.started.down[key] = str(error)
+            _log.warning("a manager that is not required is down", manager=str(key), reason=str(error))
+        except Exception as error:
+            raise _start_error(node, error) from error
+
+    def _lacks(self, key: InstanceKey) -> bool:
+        return key not in self.started.running
+
+    async def _start(self, node: Node) -> Running:
+        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        watchdog = loop.call_later(SLOW_START_S, _warn_slow, node)
+        timeout_s = node.choice.settings.start_timeout
+        attempts = 0
+
+        async def attempt() -> Manager:
+            nonlocal attempts
+            attempts += 1
+            manager = await self._construct(node)
+            try:
+                remaining = timeout_s - (time.monotonic() - began)
+                async with asyncio.timeout(max(remaining, 0.001)):
+                    await manager.start()
+            except BaseException as error:
+                await asyncio.shield(_discard(manager, node))
+                if isinstance(error, TimeoutError):
+                    raise TimeoutError(str(error) or f"It did not start within {timeout_s:g} s.") from error
+                raise
+            return manager
+
+        try:
+            manager = await _with_retries(attempt, node, timeout_s)
+        finally:
+            watchdog.cancel()
+        return Running(node, manager, time.monotonic() - began, attempts)
+
+    async def _construct(self, node: Node) -> Manager:
+        constructor = node.constructor
+        arguments: dict[str, Any] = {}
+        for item in constructor.dependencies:
+            found = self.started.running.get(item.key)
+            arguments[item.parameter] = with_access(found.manager, item.use) if found else None
+        if constructor.app_parameter:
+            arguments[constructor.app_parameter] = self._app
+        settings = provider_settings(node, await self._with_secrets(node), self._data_dir)
+        if constructor.settings_parameter:
+            arguments[constructor.settings_parameter] = settings
+        return constructor.cls(**arguments)
+
+    async def _with_secrets(self, node: Node) -> SettingsDocument:
+        if not node.secrets:
+            return node.document
+        vault = self.started.running[VAULT].manager
+        if not isinstance(vault, VaultManager):
+            raise HostError(f"{vault!r} is not a vault.")
+        secrets = {(path, key): await vault.get_secret_value(path, key) for path, key in node.secrets}
+        return SettingsDocument(put_in_secrets(node.document.values, secrets), node.document.places)
+
+
+async def _with_retries(attempt: Callable[[], Awaitable[Manager]], node: Node, timeout_s: float) -> Manager:
+    """Try again with backoff and jitter while the backend is not there; the first try needs no retry machinery."""
+    began = time.monotonic()
+    try:
+        return await attempt()
+    except RETRIED as error:
+        if time.monotonic() - began >= timeout_s:
+            raise
+        _log.warning("a manager did not start and is tried again", manager=str(node.key), error=str(error))
+    from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+
+    retrying = AsyncRetrying(
+        retry=retry_if_exception_type(RETRIED),
+        wait=wait_random_exponential(multiplier=0.1, max=5.0),
+        stop=stop_after_delay(max(timeout_s - (time.monotonic() - began), 0.0)),
+        reraise=True,
+    )
+    return await retrying(attempt)
+
+
+async def _discard(manager: Manager, node: Node) -> None:
+    """Stop an instance whose start failed."""
+    for error in await stop_each([Running(node, manager)]):
+        _log.warning("a manager failed to stop after its start failed", error=repr(error))
+
+
+def _warn_slow(node: Node) -> None:
+    _log.warning("a manager is slow to start", manager=str(node.key), provider=str(node.choice.candidate))
+
+
+def _start_error(node: Node, error: BaseException) -> StartError:
+    told = str(error) if isinstance(error, Base04Error) else f"{type(error).__name__}: {error}"
+    return StartError(f"The manager {node} did not start: {told}")
+
+
+async def stop_each(running: Sequence[Running]) -> list[Exception]:
+    """Stop managers in reverse order, each under its timeout, and return what went wrong; none prevents the next."""
+    errors: list[Exception] = []
+    for item in reversed(running):
+        timeout_s = item.node.choice.settings.stop_timeout
+        try:
+            async with asyncio.timeout(timeout_s):
+                await item.manager.stop()
+        except TimeoutError:
+            errors.append(StopError(f"The manager {item.node} did not stop within {timeout_s:g} s.", ()))
+        except Exception as error:  # noqa: BLE001 - one failing stop never prevents the next; all are reported
+            failure = StopError(f"The manager {item.node} failed to stop: {error!r}", (error,))
+            failure.__cause__ = error
+            errors.append(failure)
+    return errors
