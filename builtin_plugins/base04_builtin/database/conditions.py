@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from base04_hookspecs.errors import InvalidInput
 
 OPERATORS: Final = ("eq", "ne", "lt", "lte", "gt", "gte", "in", "prefix")
-_LIMIT: Final = 10_000
+_LIMIT: Final = 1000
 
 
 class Condition(NamedTuple):
@@ -50,7 +50,9 @@ def _checked(column: str, operator: Any, value: Any) -> Condition:
         if not isinstance(value, list | tuple | set | frozenset):
             raise InvalidInput(f"The operator 'in' on {column!r} takes a list.")
         if len(value) > _LIMIT:
-            raise InvalidInput(f"The operator 'in' on {column!r} takes at most {_LIMIT} values, and {len(value)} came.")
+            raise InvalidInput(
+                f"The operator 'in' on {column!r} takes at most {_LIMIT} values, and {len(value)} came: split it."
+            )
         return Condition(column, operator, list(value))
     if operator == "prefix" and not isinstance(value, str):
         raise InvalidInput(f"The operator 'prefix' on {column!r} takes a string.")

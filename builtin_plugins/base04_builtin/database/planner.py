@@ -97,9 +97,11 @@ class TablePlanner:
         compiled = statements.update(self.name, names, shape)
         return Step(compiled.sql, compiled.bind(data + values), place, expect)
 
-    def _insert(self, data: Any, place: str, expect: int | None, unless: tuple[str, ...] = ()) -> Step:
+    def _insert(
+        self, data: Any, place: str, expect: int | None, unless: tuple[str, ...] = (), *, complete: bool = True
+    ) -> Step:
         names, values = self._data(data, place)
-        if self._schema is not None:
+        if self._schema is not None and complete:
             missing = [c.name for c in self._schema.columns if not c.nullable and data.get(c.name) is None]
             if missing:
                 raise InvalidInput(f"The operation {place} lacks values for {', '.join(missing)}.")
@@ -116,7 +118,7 @@ class TablePlanner:
         names, values = self._data(data, place)
         shape, matched = self._where(key)
         compiled = statements.update(self.name, names, shape)
-        otherwise = self._insert(both, place, expect)
+        otherwise = self._insert(both, place, expect, complete=False)  # what it lacks may not be needed
         return Step(compiled.sql, compiled.bind(values + matched), place, expect, otherwise)
 
     def _key(self, where: Any, place: str) -> dict[str, Any]:
@@ -160,7 +162,7 @@ class TablePlanner:
             raise InvalidInput(f"The column {column!r} holds JSON, which can only be compared with None.")
         if operator == "in":
             present = [item for item in value if item is not None]
-            return [("in" if len(present) == len(value) else "in_or_null", present)]
+            return [("in" if len(present) == len(value) else "in_or_null", _padded(present))]
         if operator != "prefix":
             return [(operator, [value])]
         if self.type_of(column) not in ("string", "text", None):
@@ -208,6 +210,14 @@ def _check_keys(operation: Mapping[str, Any], place: str) -> None:
             f"The operation {place} ({kind}) has an empty 'where', which would touch every row: give conditions"
             + (", or leave 'where' out if every row is meant." if kind == "update" else ".")
         )
+
+
+def _padded(values: list[Any]) -> list[Any]:
+    """Repeat the last value up to a power of two: lists of many lengths then share few compiled statements."""
+    if not values:
+        return values
+    length = 1 << (len(values) - 1).bit_length()
+    return values + values[-1:] * (length - len(values))
 
 
 def _natural(value: Any, what: str) -> int:

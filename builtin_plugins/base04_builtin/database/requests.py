@@ -30,9 +30,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Steps that are all done, or none of them."""
+    """Steps that are all done, or none of them. ``own`` ones are the manager's and may touch its own tables."""
 
     steps: tuple[Step, ...]
+    own: bool = False
 
 
 @dataclass(frozen=True, slots=True)

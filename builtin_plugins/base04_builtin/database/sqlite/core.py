@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -44,14 +45,13 @@ class SqliteCore:
             ConfigurationError: the file or its folder cannot be made.
             ManagerUnavailable: the file cannot be used just now.
         """
-        _create_private(self.path)
-        self._inode = self.path.stat().st_ino
+        self._inode = await asyncio.to_thread(_create_private, self.path)
         present = await self.writer.submit(
             Query("SELECT count(*) AS n FROM sqlite_master WHERE name IN (?, ?)", (CATALOGUE, VERSIONS))
         )
         if present[0]["n"] < len(OWN_TABLES):
             steps = tuple(Step(sql, (), "that makes the manager's own tables") for sql in OWN_TABLES)
-            await self.writer.submit(Transaction(steps))
+            await self.writer.submit(Transaction(steps, own=True))
 
     async def close(self) -> None:
         """Finish what was begun and close everything: readers first, so that the writer's close empties the log."""
@@ -89,7 +89,7 @@ class SqliteCore:
         errors = self.readers.unavailable + self.writer.unavailable
         try:
             await self.readers.submit(Query("SELECT count(*) AS n FROM sqlite_master"))
-            size, log_size, same = self._sizes()
+            size, log_size, same = await asyncio.to_thread(self._sizes)
         except (ManagerUnavailable, OSError) as error:
             return health_report("unhealthy", str(error), errors=errors + 1)
         took = time.perf_counter() - began
@@ -125,13 +125,17 @@ class SqliteCore:
         return SqliteSession(self.settings, writable=True)
 
 
-def _create_private(path: Path) -> None:
-    """Make the file and its folder for the owner alone. SQLite gives its other files the same permissions."""
+def _create_private(path: Path) -> int:
+    """Make the file and its folder for the owner alone, and return its inode.
+
+    SQLite gives the files that it puts beside it the same permissions.
+    """
     try:
         if not path.parent.exists():
             path.parent.parent.mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        return path.stat().st_ino
     except OSError as error:
         raise ConfigurationError(
             f"The database file {str(path)!r} cannot be made or written: {error.strerror}. "

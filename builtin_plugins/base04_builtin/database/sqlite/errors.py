@@ -51,7 +51,7 @@ def translated(error: Exception, *, writable: bool) -> ManagerError:
     if code == sqlite3.SQLITE_CONSTRAINT:
         return Conflict(f"The database refuses the change: {_text(error)}.")
     if code == sqlite3.SQLITE_READONLY:
-        if writable:
+        if writable or getattr(error, "sqlite_errorcode", code) != sqlite3.SQLITE_READONLY:
             return ManagerUnavailable("The database is not available: the file may not be written.")
         return NotSupported("The statement writes, and this access is read-only: use the read_write access.")
     if code == sqlite3.SQLITE_AUTH:

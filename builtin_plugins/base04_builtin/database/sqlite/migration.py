@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -41,6 +41,7 @@ class Migrator:
         self._writer = writer
         self._timeout_s = timeout_s
         self._lock = asyncio.Lock()
+        self._holder: asyncio.Task[Any] | None = None
 
     async def migrate(self, database: DatabaseManager, owner: str, migrations: Sequence[Migration]) -> int:
         """Run the steps of an owner that have not run yet and return the version."""
@@ -48,6 +49,11 @@ class Migrator:
             raise InvalidInput("The owner of migrations must be a name of 1 to 200 characters.")
         if await self._version(owner, len(migrations)) == len(migrations):
             return len(migrations)
+        if self._holder is asyncio.current_task():
+            raise ConfigurationError(
+                f"A migration step started the migrations of {owner!r}, which would wait for itself: call migrate one "
+                "after the other."
+            )
         async with self._lock, self._between_processes():
             done = await self._version(owner, len(migrations))
             for version in range(done + 1, len(migrations) + 1):
@@ -82,15 +88,17 @@ class Migrator:
             place,
             expect=1,
         )
-        await self._writer.submit(Transaction((insert if version == 1 else update,)))
+        await self._writer.submit(Transaction((insert if version == 1 else update,), own=True))
 
     @asynccontextmanager
     async def _between_processes(self) -> AsyncIterator[None]:
         descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             await self._locked(descriptor)
+            self._holder = asyncio.current_task()
             yield
         finally:
+            self._holder = None
             os.close(descriptor)
 
     async def _locked(self, descriptor: int) -> None:

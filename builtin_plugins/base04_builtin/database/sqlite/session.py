@@ -15,8 +15,8 @@ import structlog
 from base04_builtin.database.requests import EnsureTable, Query, Request, Rows, Step, Transaction
 from base04_builtin.database.sqlite.errors import breaks_connection, primary_code, translated
 from base04_builtin.database.sqlite.settings import SqliteSettings
-from base04_builtin.database.sqlite.tables import ensure_table
-from base04_hookspecs.errors import Conflict, ManagerUnavailable, OutcomeUnknown
+from base04_builtin.database.sqlite.tables import OWN_PREFIX, ensure_table
+from base04_hookspecs.errors import Conflict, InvalidInput, ManagerUnavailable, OutcomeUnknown
 
 log = structlog.get_logger()
 
@@ -30,6 +30,15 @@ _DENIED: Final = frozenset(
         sqlite3.SQLITE_CREATE_TEMP_TABLE,
         sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
         sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    }
+)
+_CHANGES: Final = frozenset(
+    {
+        sqlite3.SQLITE_INSERT,
+        sqlite3.SQLITE_UPDATE,
+        sqlite3.SQLITE_DELETE,
+        sqlite3.SQLITE_DROP_TABLE,
+        sqlite3.SQLITE_ALTER_TABLE,
     }
 )
 _PRAGMAS: Final = frozenset(
@@ -113,6 +122,8 @@ class SqliteSession:
                 return self._query(request)
             case Query():
                 return self._in_transaction(lambda: self._query(request))
+            case Transaction(steps, own=True):
+                return self._in_transaction(lambda: self._own(lambda: self._steps(steps)))
             case Transaction(steps):
                 return self._in_transaction(lambda: self._steps(steps))
             case EnsureTable(table):
@@ -160,8 +171,12 @@ class SqliteSession:
         return True
 
     def _step(self, step: Step) -> int:
-        with closing(self._connection.execute(step.sql, step.params)) as cursor:
-            touched = cursor.rowcount
+        try:
+            with closing(self._connection.execute(step.sql, step.params)) as cursor:
+                touched = cursor.rowcount
+        except sqlite3.IntegrityError as error:
+            kind = InvalidInput if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_NOTNULL else Conflict
+            raise kind(f"The operation {step.place} is refused: {error}; nothing was done.") from error
         if touched == 0 and step.otherwise is not None:
             return self._step(step.otherwise)
         return touched
@@ -192,6 +207,9 @@ class SqliteSession:
             return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_PRAGMA and (first or "").lower() not in _PRAGMAS:
             return sqlite3.SQLITE_DENY
+        table = second if action == sqlite3.SQLITE_ALTER_TABLE else first
+        if action in _CHANGES and (table or "").startswith(OWN_PREFIX):
+            return sqlite3.SQLITE_DENY
         if action == sqlite3.SQLITE_FUNCTION and second == "load_extension":
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
@@ -218,7 +236,7 @@ def _connect(settings: SqliteSettings, *, writable: bool) -> sqlite3.Connection:
 def _configure(connection: sqlite3.Connection, settings: SqliteSettings, *, writable: bool) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA trusted_schema = OFF")
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(settings.max_value_bytes * 2, 1_000_000))
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(settings.max_value_bytes * 8, 1_000_000_000))
     if not writable:
         connection.execute("PRAGMA query_only = ON")
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()

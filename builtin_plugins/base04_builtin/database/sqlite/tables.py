@@ -11,8 +11,9 @@ from base04_builtin.database.schema import dumped, loaded, merged
 from base04_hookspecs.database import Column, TableSchema
 from base04_hookspecs.errors import ConfigurationError
 
-CATALOGUE: Final = "_base04_tables"
-VERSIONS: Final = "_base04_versions"
+OWN_PREFIX: Final = "_base04_"
+CATALOGUE: Final = f"{OWN_PREFIX}tables"
+VERSIONS: Final = f"{OWN_PREFIX}versions"
 OWN_TABLES: Final = (
     f"CREATE TABLE IF NOT EXISTS {CATALOGUE} (name TEXT PRIMARY KEY, definition TEXT NOT NULL) WITHOUT ROWID",
     f"CREATE TABLE IF NOT EXISTS {VERSIONS} (owner TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID",
@@ -37,9 +38,9 @@ def ensure_table(connection: sqlite3.Connection, declared: TableSchema) -> Table
     """
     stored = _stored(connection, declared.name)
     schema = merged(stored, declared)
-    if schema == stored:
-        return schema
     present = {row[1] for row in connection.execute(f"PRAGMA table_info({_quoted(schema.name)})")}
+    if schema == stored and present.issuperset(column.name for column in schema.columns):
+        return schema
     if not present:
         connection.execute(_create_table(schema))
     elif stored is None:
