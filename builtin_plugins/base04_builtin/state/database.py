@@ -18,7 +18,7 @@ from base04_builtin.state.tables import HISTORY, MIGRATIONS, STATES, change_of, 
 from base04_builtin.state.transitions import ACTIVE, DELETED, EXPIRED, Transitions
 from base04_hookspecs import HealthReport, current_request, health_report
 from base04_hookspecs.database import DatabaseManager, Operation
-from base04_hookspecs.errors import Conflict, InvalidInput, NotFound, NotSupported
+from base04_hookspecs.errors import Conflict, InvalidInput, ManagerError, NotFound, NotSupported
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.settings import ManagerSettings
 from base04_hookspecs.state import (
@@ -79,7 +79,10 @@ class DatabaseStateManager(StateManager):
         dependency = await self._database.health_check()
         if dependency["status"] == "unhealthy":
             return health_report("unhealthy", dependency["details"], dependencies={"database": "unhealthy"})
-        await self._database.find(STATES.name, limit=1, columns=["state_id"])
+        try:
+            await self._database.find(STATES.name, limit=1, columns=["state_id"])
+        except ManagerError as error:
+            return health_report("unhealthy", str(error), dependencies={"database": dependency["status"]})
         return health_report(
             dependency["status"],
             "states can be read",
