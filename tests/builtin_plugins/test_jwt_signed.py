@@ -601,6 +601,21 @@ async def test_sweep_removes_what_stops_no_token_any_more(parts: Parts) -> None:
     assert (await jwt.health_check())["metrics"]["revocations"] == 0
 
 
+async def test_upkeep_sweeps_and_goes_on_after_an_outage(parts: Parts) -> None:
+    jwt = await parts.start(refresh_ttl=60, sweep_interval=0.01)
+    await jwt.create_refresh_token("123")
+    parts.clock.now = NOW + 3600
+    parts.database.cut_off = True
+    with capture_logs() as entries:
+        async with asyncio.timeout(30):
+            while "expired token records not swept" not in {entry["event"] for entry in entries}:
+                await parts.database.check_connection()
+            parts.database.cut_off = False
+            while await parts.database.count("base04_jwt_families"):
+                pass
+    assert (await jwt.validate_token(await jwt.create_access_token("123")))["user_id"] == "123"
+
+
 # Input
 
 
