@@ -18,7 +18,14 @@ from base04.testing.conformance.database import ADA, PEOPLE, SqlConformance, ins
 from base04_builtin.database import database_providers
 from base04_builtin.database.sqlite import SqliteDatabaseManager, SqliteSettings
 from base04_hookspecs.database import Column, DatabaseManager, TableSchema
-from base04_hookspecs.errors import ConfigurationError, Conflict, InvalidInput, ManagerUnavailable, NotSupported
+from base04_hookspecs.errors import (
+    ConfigurationError,
+    Conflict,
+    InvalidInput,
+    ManagerError,
+    ManagerUnavailable,
+    NotSupported,
+)
 
 [PROVIDER] = database_providers()
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n"
@@ -59,8 +66,9 @@ def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:
 def test_plugin_imports_no_implementation() -> None:
     code = """
         import sys
+        before = set(sys.modules)
         import base04_builtin.database, base04_builtin.state
-        heavy = {"sqlite3", "sqlalchemy", "pydantic", "base04_builtin.database.sqlite"} & sys.modules.keys()
+        heavy = {"sqlite3", "sqlalchemy", "pydantic", "base04_builtin.database.sqlite"} & (sys.modules.keys() - before)
         print(heavy or "none")
     """
     output, _ = run_python(code).communicate(timeout=60)
@@ -366,6 +374,24 @@ async def test_declaration_that_contradicts_the_stored_one_is_refused(
     await manager.ensure_table(TableSchema("t", (Column("id", "integer"), Column("old", "text")), ("id",)))
     with pytest.raises(ConfigurationError, match="'t'"):
         await manager.ensure_table(changed)
+
+
+async def test_table_made_with_sql_can_be_declared_afterwards(manager: SqliteDatabaseManager) -> None:
+    await manager.execute_query("CREATE TABLE t (id INTEGER PRIMARY KEY, flag INTEGER)")
+    await manager.execute_query("INSERT INTO t VALUES (1, 1)")
+    columns = (Column("id", "integer"), Column("flag", "boolean"), Column("data", "json"))
+    await manager.ensure_table(TableSchema("t", columns, ("id",)))
+    assert await manager.find("t") == [{"id": 1, "flag": True, "data": None}]
+    await manager.execute_query("CREATE TABLE u (id INTEGER PRIMARY KEY)")
+    with pytest.raises(ConfigurationError, match="must"):
+        await manager.ensure_table(TableSchema("u", (Column("id", "integer"), Column("must", "text", False)), ("id",)))
+
+
+async def test_json_written_past_the_manager_is_reported(manager: SqliteDatabaseManager) -> None:
+    await manager.ensure_table(PEOPLE)
+    await manager.execute_query(f"INSERT INTO {PEOPLE.name} (id, profile) VALUES ('a', 'no json')")
+    with pytest.raises(ManagerError, match=r"conformance_people\.profile"):
+        await manager.find(PEOPLE.name)
 
 
 async def test_names_that_differ_in_case_are_not_confused(manager: SqliteDatabaseManager) -> None:
