@@ -1,0 +1,5 @@
+"""``python -m base04``."""
+
+from base04.cli import main
+
+main()
