@@ -1,0 +1,1 @@
+"""A rate limiter for Base04, built on the limits library."""
