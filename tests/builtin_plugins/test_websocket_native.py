@@ -289,6 +289,7 @@ async def test_token_in_the_first_message_authenticates() -> None:
         ({"type": "auth", "token": "nonsense"}, 4401),
         ({"type": "auth"}, 4401),
         ({"type": "auth", "token": 7}, 4401),
+        ({"type": "auth", "token": "nön-ÄSCII"}, 4401),
         ({"type": "join", "room": "news"}, 4401),
         ([], 4400),
     ],

@@ -38,6 +38,8 @@ class Authentication:
             Refusal: the token belongs to another user.
             ManagerUnavailable: whether it is valid cannot be known just now.
         """
+        if not token.isascii():
+            raise InvalidToken("the token is not ASCII")
         claims = await self._jwt.validate_token(token)
         principal = _principal(claims)
         before = connection.principal
@@ -83,14 +85,12 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         raise InvalidToken("the token names no user")
     permissions = claims.get("permissions")
     jti = claims.get("jti")
-    api_key_id = claims.get("api_key_id")
     return Principal(
         user_id=user_id,
         permissions=tuple(p for p in permissions if isinstance(p, str))
         if isinstance(permissions, list | tuple)
         else (),
         method="token",
-        api_key_id=api_key_id if isinstance(api_key_id, str) else None,
         token_id=jti if isinstance(jti, str) else None,
         claims=claims,
     )
