@@ -1,0 +1,18 @@
+"""The built-in providers of the role ``redis``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from base04_hookspecs import Provider, hookimpl
+
+
+@hookimpl
+def redis_providers() -> Iterable[Provider]:
+    """Offer the store inside the process."""
+    yield Provider(
+        "memory",
+        "base04_builtin.redis.memory:MemoryRedisManager",
+        default=True,
+        summary="Values, counters, scripts and messages inside this process; nothing outlives it.",
+    )

@@ -1,0 +1,381 @@
+"""What every provider of the role ``redis`` does."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, ClassVar, Final
+
+import pytest
+
+from base04_hookspecs.errors import InvalidInput, ManagerError, NotFound
+from base04_hookspecs.redis import AtomicScript, RedisManager, ScriptStore, key_name
+
+DELIVERY_TIMEOUT_S: Final = 10.0
+
+
+def _tour(store: ScriptStore, keys: Sequence[str], args: Sequence[str]) -> list[Any]:
+    value, life = args
+    missing = store.get(keys[0])
+    reply: list[Any] = ["missing" if missing is None else missing, store.pttl(keys[0]), store.pexpire(keys[0], 1000)]
+    store.set(keys[0], value, int(life))
+    reply += [store.get(keys[0]), store.pttl(keys[0])]
+    reply += [store.pexpire(keys[0], 50_000), store.pttl(keys[0])]
+    store.set(keys[0], value)
+    reply += [store.pttl(keys[0]), store.delete(keys[0]), store.delete(keys[0])]
+    store.set(keys[1], value)
+    reply += [store.pexpire(keys[1], 0), store.pttl(keys[1])]
+    reply.append(int(store.now_ms() > 1_600_000_000_000))
+    return reply
+
+
+TOUR: Final = AtomicScript(
+    "conformance.tour",
+    """
+local value, life = ARGV[1], ARGV[2]
+local reply = {redis.call('GET', KEYS[1]) or 'missing'}
+local function note(answer) reply[#reply + 1] = answer end
+note(redis.call('PTTL', KEYS[1]))
+note(redis.call('PEXPIRE', KEYS[1], 1000))
+redis.call('SET', KEYS[1], value, 'PX', life)
+note(redis.call('GET', KEYS[1]))
+note(redis.call('PTTL', KEYS[1]))
+note(redis.call('PEXPIRE', KEYS[1], 50000))
+note(redis.call('PTTL', KEYS[1]))
+redis.call('SET', KEYS[1], value)
+note(redis.call('PTTL', KEYS[1]))
+note(redis.call('DEL', KEYS[1]))
+note(redis.call('DEL', KEYS[1]))
+redis.call('SET', KEYS[2], value)
+note(redis.call('PEXPIRE', KEYS[2], 0))
+note(redis.call('PTTL', KEYS[2]))
+note(tonumber(redis.call('TIME')[1]) * 1000 > 1600000000000 and 1 or 0)
+return reply
+""",
+    _tour,
+)
+"""Goes through all that a ``ScriptStore`` can do; takes two missing keys, a value, and a life in milliseconds."""
+
+TOUR_ARGUMENTS: Final = ("as text", 60_000)
+TOUR_REPLY: Final = ["missing", -2, 0, "as text", 60_000, 1, 50_000, -1, 1, 0, 1, -2, 1]
+"""What both bodies answer. A server's clock stands still during a script, so that the lives are exact."""
+
+
+def _add(store: ScriptStore, keys: Sequence[str], args: Sequence[str]) -> int:
+    total = int(store.get(keys[0]) or "0") + int(args[0])
+    store.set(keys[0], str(total))
+    return total
+
+
+ADD: Final = AtomicScript(
+    "conformance.add",
+    """
+local total = tonumber(redis.call('GET', KEYS[1]) or '0') + tonumber(ARGV[1])
+redis.call('SET', KEYS[1], string.format('%.0f', total))
+return total
+""",
+    _add,
+)
+
+
+def _fail(store: ScriptStore, keys: Sequence[str], args: Sequence[str]) -> None:
+    raise ValueError("on purpose")
+
+
+FAIL: Final = AtomicScript("conformance.fail", "return redis.error_reply('on purpose')", _fail)
+
+
+def _nothing(store: ScriptStore, keys: Sequence[str], args: Sequence[str]) -> None:
+    return None
+
+
+NOTHING: Final = AtomicScript("conformance.nothing", "return false", _nothing)
+
+
+def unique(*parts: str) -> str:
+    """Return a key that no other test uses; keys of one call of a test can share a slot through ``parts``."""
+    return key_name("conformance", uuid.uuid4().hex, *parts)
+
+
+async def eventually(gone: Callable[[], Awaitable[bool]]) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(DELIVERY_TIMEOUT_S):
+        while not await gone():  # noqa: ASYNC110 - the end of a life is announced by nothing
+            await asyncio.sleep(0.01)
+
+
+class RedisConformance:
+    """Subclass it, give it a fixture ``manager`` (started), and say what the provider can."""
+
+    capabilities: ClassVar[frozenset[str]] = frozenset()
+
+    async def test_ping_tells_that_it_answers(self, manager: RedisManager) -> None:
+        assert await manager.ping() is True
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            0,
+            -1,
+            2**63 - 1,
+            1.5,
+            True,
+            False,
+            None,
+            "",
+            "text ünïcödé 🔑 \n\0",
+            [],
+            {},
+            {"a": [1, {"b": None}]},
+            [[["x"]]],
+        ],
+    )
+    async def test_value_set_is_the_value_got(self, manager: RedisManager, value: object) -> None:
+        key = unique()
+        assert await manager.set(key, value) is True
+        got = await manager.get(key)
+        assert got == value
+        assert type(got) is type(value)
+
+    async def test_value_got_is_never_the_object_set(self, manager: RedisManager) -> None:
+        key, value = unique(), {"list": [1]}
+        await manager.set(key, value)
+        value["list"].append(2)
+        first = await manager.get(key)
+        first["list"].append(3)
+        assert await manager.get(key) == {"list": [1]}
+
+    @pytest.mark.parametrize(
+        "value",
+        [math.nan, math.inf, {"deep": [None, -math.inf]}, object(), b"bytes", {1: "number as key"}, {1, 2}, 2**64],
+    )
+    async def test_value_that_is_not_json_is_refused(self, manager: RedisManager, value: object) -> None:
+        key = unique()
+        await manager.set(key, "before")
+        with pytest.raises(InvalidInput):
+            await manager.set(key, value)
+        assert await manager.get(key) == "before"
+
+    async def test_missing_key_is_none_and_has_no_life(self, manager: RedisManager) -> None:
+        key = unique()
+        assert await manager.get(key) is None
+        assert await manager.exists(key) is False
+        assert await manager.delete(key) is False
+        assert await manager.expire(key, 10) is False
+        with pytest.raises(NotFound):
+            await manager.ttl(key)
+
+    async def test_stored_none_exists(self, manager: RedisManager) -> None:
+        key = unique()
+        await manager.set(key, None)
+        assert await manager.exists(key) is True
+        assert await manager.delete(key) is True
+
+    @pytest.mark.parametrize("ttl", [0, -1, math.nan, math.inf])
+    async def test_life_that_is_not_positive_is_refused(self, manager: RedisManager, ttl: float) -> None:
+        with pytest.raises(InvalidInput):
+            await manager.set(unique(), 1, ttl=ttl)
+
+    async def test_key_is_gone_after_its_life(self, manager: RedisManager) -> None:
+        key = unique()
+        await manager.set(key, "short", ttl=0.02)
+
+        async def gone() -> bool:
+            return await manager.get(key) is None and not await manager.exists(key)
+
+        await eventually(gone)
+        assert await manager.set(key, "again", only_if_absent=True) is True
+
+    async def test_life_is_reported_and_can_be_changed(self, manager: RedisManager) -> None:
+        key = unique()
+        await manager.set(key, 1)
+        assert await manager.ttl(key) is None
+        assert await manager.expire(key, 500) is True
+        assert 400 < (await manager.ttl(key) or 0) <= 500
+        await manager.set(key, 1, ttl=50)
+        assert 40 < (await manager.ttl(key) or 0) <= 50
+        await manager.set(key, 1)
+        assert await manager.ttl(key) is None
+
+    async def test_only_if_absent_has_one_winner(self, manager: RedisManager) -> None:
+        key = unique()
+        won = await asyncio.gather(*(manager.set(key, number, only_if_absent=True) for number in range(10)))
+        assert won.count(True) == 1
+        assert await manager.get(key) == won.index(True)
+
+    async def test_incr_counts_from_zero_and_loses_nothing(self, manager: RedisManager) -> None:
+        key = unique()
+        assert sorted(await asyncio.gather(*(manager.incr(key) for _ in range(20)))) == list(range(1, 21))
+        assert await manager.incr(key, -25) == -5
+        assert await manager.get(key) == -5
+
+    async def test_incr_gives_a_life_to_new_keys_alone(self, manager: RedisManager) -> None:
+        key = unique()
+        await manager.incr(key, ttl=500)
+        await manager.incr(key, ttl=5000)
+        assert 400 < (await manager.ttl(key) or 0) <= 500
+
+    @pytest.mark.parametrize("value", ["text", 1.5, {"a": 1}, None, "5", 2**63])
+    async def test_incr_of_what_is_no_integer_is_refused(self, manager: RedisManager, value: object) -> None:
+        key = unique()
+        await manager.set(key, value)
+        with pytest.raises(InvalidInput):
+            await manager.incr(key)
+        assert await manager.get(key) == value
+
+    async def test_incr_beyond_64_bits_is_refused(self, manager: RedisManager) -> None:
+        key = unique()
+        await manager.set(key, 2**63 - 1)
+        with pytest.raises(InvalidInput):
+            await manager.incr(key)
+        assert await manager.get(key) == 2**63 - 1
+        await manager.set(key, -(2**63))
+        with pytest.raises(InvalidInput):
+            await manager.incr(key, -1)
+
+    async def test_delete_by_prefix_takes_those_alone(self, manager: RedisManager) -> None:
+        prefix = unique("group")
+        for name in ("a", "b", "c"):
+            await manager.set(f"{prefix}:{name}", 1)
+        await manager.set(f"{prefix}*", "a star is no pattern")
+        other = unique("group")
+        await manager.set(other, 1)
+        assert await manager.delete_by_prefix(f"{prefix}*") == 1
+        assert await manager.delete_by_prefix(f"{prefix}:") == 3
+        assert await manager.delete_by_prefix(f"{prefix}:") == 0
+        assert await manager.exists(other) is True
+        with pytest.raises(InvalidInput):
+            await manager.delete_by_prefix("")
+
+    async def test_delete_by_tag_takes_those_alone(self, manager: RedisManager) -> None:
+        red, blue = uuid.uuid4().hex, uuid.uuid4().hex
+        both, one, none = unique(), unique(), unique()
+        await manager.set(both, 1, tags=[red, blue])
+        await manager.set(one, 1, tags=[blue])
+        await manager.set(none, 1)
+        assert await manager.delete_by_tag(red) == 1
+        assert await manager.delete_by_tag(blue) == 1
+        assert await manager.delete_by_tag(blue) == 0
+        assert await manager.exists(none) is True
+
+    async def test_script_sees_the_store_as_a_server_does(self, manager: RedisManager) -> None:
+        slot = uuid.uuid4().hex
+        keys = [key_name("conformance", name, slot=slot) for name in ("one", "two")]
+        assert await manager.run_script(TOUR, keys, TOUR_ARGUMENTS) == TOUR_REPLY
+
+    async def test_script_shares_values_with_the_other_methods(self, manager: RedisManager) -> None:
+        key = unique()
+        await manager.set(key, 40)
+        assert await manager.run_script(ADD, [key], [2]) == 42
+        assert await manager.get(key) == 42
+        assert await manager.incr(key) == 43
+
+    async def test_scripts_do_not_come_between_each_other(self, manager: RedisManager) -> None:
+        key = unique()
+        await asyncio.gather(*(manager.run_script(ADD, [key], [1]) for _ in range(25)))
+        assert await manager.get(key) == 25
+
+    async def test_script_that_returns_nothing_returns_none(self, manager: RedisManager) -> None:
+        assert await manager.run_script(NOTHING, [unique()], []) is None
+
+    async def test_script_that_fails_is_named(self, manager: RedisManager) -> None:
+        with pytest.raises(ManagerError, match=r"conformance\.fail"):
+            await manager.run_script(FAIL, [unique()], [])
+
+    async def test_messages_arrive_in_order(self, manager: RedisManager) -> None:
+        channel, got, done = unique(), list[Any](), asyncio.Event()
+
+        async def callback(name: str, message: Any) -> None:
+            await asyncio.sleep(0.001 if len(got) % 3 == 0 else 0)
+            got.append((name, message))
+            if len(got) == 20:
+                done.set()
+
+        assert await manager.subscribe(channel, callback) is True
+        for number in range(20):
+            assert await manager.publish(channel, {"n": number}) >= 1
+        await asyncio.wait_for(done.wait(), DELIVERY_TIMEOUT_S)
+        assert got == [(channel, {"n": number}) for number in range(20)]
+
+    async def test_subscribers_do_not_share_objects(self, manager: RedisManager) -> None:
+        channel, got, done = unique(), list[Any](), asyncio.Event()
+
+        def subscriber() -> Callable[[str, Any], Awaitable[None]]:
+            async def callback(name: str, message: Any) -> None:
+                message["seen"].append(1)
+                got.append(message)
+                if len(got) == 2:
+                    done.set()
+
+            return callback
+
+        await manager.subscribe(channel, subscriber())
+        await manager.subscribe(channel, subscriber())
+        await manager.publish(channel, {"seen": []})
+        await asyncio.wait_for(done.wait(), DELIVERY_TIMEOUT_S)
+        assert got == [{"seen": [1]}, {"seen": [1]}]
+
+    async def test_failing_callback_stops_nobody(self, manager: RedisManager) -> None:
+        channel, got, done = unique(), list[Any](), asyncio.Event()
+
+        async def failing(name: str, message: Any) -> None:
+            raise ValueError("on purpose")
+
+        async def callback(name: str, message: Any) -> None:
+            got.append(message)
+            if len(got) == 2:
+                done.set()
+
+        await manager.subscribe(channel, failing)
+        await manager.subscribe(channel, callback)
+        await manager.publish(channel, 1)
+        await manager.publish(channel, 2)
+        await asyncio.wait_for(done.wait(), DELIVERY_TIMEOUT_S)
+        assert got == [1, 2]
+
+    async def test_synchronous_callback_runs_in_a_worker_thread(self, manager: RedisManager) -> None:
+        channel, threads, done = unique(), list[int](), asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def callback(name: str, message: Any) -> None:
+            threads.append(threading.get_ident())
+            loop.call_soon_threadsafe(done.set)
+
+        await manager.subscribe(channel, callback)
+        await manager.publish(channel, None)
+        await asyncio.wait_for(done.wait(), DELIVERY_TIMEOUT_S)
+        assert threads
+        assert threads[0] != threading.get_ident()
+
+    async def test_unsubscribed_callback_gets_nothing_more(self, manager: RedisManager) -> None:
+        channel, gone, stays, done = unique(), list[Any](), list[Any](), asyncio.Event()
+
+        async def leaving(name: str, message: Any) -> None:
+            gone.append(message)
+
+        async def staying(name: str, message: Any) -> None:
+            stays.append(message)
+            done.set()
+
+        await manager.subscribe(channel, leaving)
+        await manager.subscribe(channel, staying)
+        assert await manager.unsubscribe(channel, leaving) is True
+        assert await manager.unsubscribe(channel, leaving) is False
+        await manager.publish(channel, "after")
+        await asyncio.wait_for(done.wait(), DELIVERY_TIMEOUT_S)
+        assert (gone, stays) == ([], ["after"])
+
+    async def test_message_that_is_not_json_is_refused(self, manager: RedisManager) -> None:
+        with pytest.raises(InvalidInput):
+            await manager.publish(unique(), object())
+
+    async def test_message_to_nobody_is_no_error(self, manager: RedisManager) -> None:
+        assert await manager.publish(unique(), "hello") == 0
+
+    async def test_health_is_complete(self, manager: RedisManager) -> None:
+        report = await manager.health_check()
+        assert report["status"] == "healthy"
+        assert {"connections", "errors", "response_time"} <= report["metrics"].keys()
