@@ -1,0 +1,83 @@
+"""Who is counted, and under which keys."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from base04_hookspecs.context import RequestContext
+from base04_hookspecs.redis import key_name
+
+_SLOT: Final = "rate_limiter"
+"""All keys of the rate limiter share a slot, because one script touches those of all levels."""
+
+_LONGEST: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One identifier of one limit type, and the names of its keys."""
+
+    limit_type: str
+    identifier: str
+    ban_key: str
+    count_prefix: str
+
+    def count_key(self, suffix: str) -> str:
+        """Return the key of the count for one limit."""
+        return self.count_prefix + suffix
+
+
+@lru_cache(maxsize=16_384)
+def subject_for(limit_type: str, identifier: str) -> Subject:
+    """Return the subject of an identifier; that of an address is the address, or the /64 of an IPv6 one."""
+    if limit_type == "ip":
+        identifier = normalised_address(identifier) or identifier
+    part = _key_part(identifier)
+    return Subject(
+        limit_type,
+        identifier,
+        key_name("ban", limit_type, part, slot=_SLOT),
+        key_name("count", limit_type, part, slot=_SLOT) + ":",
+    )
+
+
+def normalised_address(text: str) -> str | None:
+    """Return what an address is counted as, None where the text is no address.
+
+    An IPv6 address counts as its /64, which is what one customer gets (RFC 6177); one that carries an IPv4 address
+    counts as that. The /64 itself is accepted too.
+    """
+    address_text = text.removesuffix("/64") if ":" in text else text
+    try:
+        address = ipaddress.ip_address(address_text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(address), 64), strict=False))
+
+
+def requested_identifier(limit_type: str, request: RequestContext | None) -> str | None:
+    """Return who the present request is counted as, None where it does not say."""
+    if request is None:
+        return None
+    if limit_type == "ip":
+        return request.client_ip or None
+    if limit_type == "user":
+        return request.principal.user_id or None
+    if limit_type == "api_key":
+        return request.principal.api_key_id or None
+    return None
+
+
+def _key_part(identifier: str) -> str:
+    """Return an identifier as one part of a key: without colons, and neither long nor of unusual characters."""
+    if len(identifier) <= _LONGEST and identifier.isascii() and identifier.isprintable():
+        return identifier.replace("%", "%25").replace(":", "%3A")
+    return "sha256:" + hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()
