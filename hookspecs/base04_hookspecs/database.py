@@ -16,7 +16,8 @@ ColumnType = Literal["string", "text", "integer", "float", "boolean", "json", "t
 
 Where = Mapping[str, Any]
 """Conditions that must all hold: ``{"id": 1}`` (equal; None: is null), or ``{"age": {"gte": 18, "lt": 65}}`` with the
-operators ``eq``, ``ne``, ``lt``, ``lte``, ``gt``, ``gte``, ``in`` (a list), ``prefix`` (a string)."""
+operators ``eq``, ``ne``, ``lt``, ``lte``, ``gt``, ``gte``, ``in`` (a list), ``prefix`` (a string). ``ne`` matches null
+where the value is not null, and ``in`` may list None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Operation(TypedDict):
     * ``update``: ``data``, and ``where``; without ``where`` every row, an empty or None one is refused.
     * ``delete``: ``where``, required and not empty.
     * ``upsert``: ``data`` for the row that ``where`` names by equality on its primary or a unique key; it is inserted
-      from both together where there is none.
+      from both together where there is none; empty ``data`` inserts it only where there is none.
 
     ``expect`` is the number of rows that must be touched; another number raises ``Conflict`` and nothing is done.
     """
