@@ -313,12 +313,14 @@ async def test_client_that_never_authenticates_is_closed() -> None:
         assert await place.manager.list_sessions() == []
 
 
-async def test_invalid_token_in_the_header_is_a_real_401() -> None:
+async def test_invalid_token_in_the_header_is_a_real_401(caplog: pytest.LogCaptureFixture) -> None:
     async with site() as place:
         with pytest.raises(InvalidStatus) as caught:
             await place.open("nonsense")
         assert caught.value.response.status_code == 401
         assert caught.value.response.headers["WWW-Authenticate"] == "Bearer"
+        await eventually(lambda: nothing_left(place))
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_invalid_token_in_a_subprotocol_is_a_close_code_that_scripts_see() -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from base04_builtin.websocket.messages import SUBPROTOCOL
-from base04_hookspecs.websocket import ASGIScope, ASGISend
+from base04_hookspecs.websocket import ASGIReceive, ASGIScope, ASGISend
 
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_GONE_S: Final = 1.0
 _BEARER: Final = "bearer."
 _NEVER_IN_URL: Final = frozenset({"access_token", "token", "api_key"})
 
@@ -56,7 +59,7 @@ def read_handshake(scope: ASGIScope, allowed_origins: Iterable[str]) -> Handshak
     return Handshake(subprotocol, tokens[0] if tokens else header, in_band=bool(tokens))
 
 
-async def refuse(scope: ASGIScope, send: ASGISend, refusal: HandshakeRefused) -> None:
+async def refuse(scope: ASGIScope, receive: ASGIReceive, send: ASGISend, refusal: HandshakeRefused) -> None:
     """Answer the handshake with a real HTTP response where the server can send one, else with its plain 403."""
     if "websocket.http.response" not in (scope.get("extensions") or {}):
         await send({"type": "websocket.close", "code": 1008, "reason": ""})
@@ -65,6 +68,12 @@ async def refuse(scope: ASGIScope, send: ASGISend, refusal: HandshakeRefused) ->
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refusal.headers.items()]
     await send({"type": "websocket.http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": refusal.detail.encode()})
+    # uvicorn 0.54 logs an error for an application that returns before the refused connection is gone, which it tells
+    # by a second disconnect.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_GONE_S):
+            for _ in range(2):
+                await receive()
 
 
 def client_address(scope: ASGIScope) -> str | None:

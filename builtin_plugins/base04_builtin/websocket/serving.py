@@ -75,7 +75,7 @@ class Serving:
             handshake = await self._shake_hands(connection, scope)
         except HandshakeRefused as refusal:
             _log.info("websocket refused", status=refusal.status, detail=refusal.detail, **describe(connection))
-            await refuse_handshake(scope, send, refusal)
+            await refuse_handshake(scope, receive, send, refusal)
             return
         await send({"type": "websocket.accept", "subprotocol": handshake.subprotocol})
         connection.accept()
