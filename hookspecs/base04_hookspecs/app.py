@@ -101,7 +101,10 @@ class AppManager(ABC):
     async def run_action(
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None
     ) -> Any:
-        """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
+        """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for.
+
+        Outside of a request it is the program itself that calls, which may do everything.
+        """
 
     @abstractmethod
     def list_plugins(self) -> list[ModuleInfo]:

@@ -48,6 +48,9 @@ class Principal:
 
 ANONYMOUS: Final = Principal()
 
+LOCAL: Final = Principal(user_id="local", permissions=("*",), method="local")
+"""Whoever runs the host: the program that embeds it, or who can open its control socket."""
+
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:

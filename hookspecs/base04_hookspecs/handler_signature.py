@@ -11,15 +11,15 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Final, get_args, get_origin
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from base04_hookspecs.action_discovery import ActionContext
+from base04_hookspecs.annotations import unwrap
 from base04_hookspecs.errors import ConfigurationError
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import Use
 
-_DEFAULT: Final = Use()
 _BLOCKING: Final = "base04_hookspecs.blocking"
 _POSITIONAL_OR_KEYWORD: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _KEYWORD_ONLY: Final = inspect.Parameter.KEYWORD_ONLY
@@ -31,7 +31,7 @@ class InjectedManager:
 
     parameter: str
     contract: type[Manager]
-    use: Use = _DEFAULT
+    use: Use = field(default_factory=Use)
     optional: bool = False
 
     @property
@@ -79,7 +79,7 @@ def handler_signature(handler: Callable[..., Any]) -> HandlerSignature:
             if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
                 problems.append(f"The parameter {name!r} is positional-only, but arguments are given by name.")
             continue
-        base, use, optional = _unwrapped(hints.get(name))
+        base, use, optional = unwrap(hints.get(name))
         if base is ActionContext:
             contexts.append(name)
             continue
@@ -158,22 +158,6 @@ def _function(handler: Any) -> Any:
             handler = handler.__call__
         else:
             return handler
-
-
-def _unwrapped(hint: Any) -> tuple[Any, Use, bool]:
-    """Return the type, how it is to be used, and whether it may be None."""
-    use, optional = _DEFAULT, False
-    while True:
-        if get_origin(hint) is Annotated:
-            hint, *marks = get_args(hint)
-            use = next((mark for mark in marks if isinstance(mark, Use)), use)
-            continue
-        if get_origin(hint) in (typing.Union, types.UnionType):
-            members = [member for member in get_args(hint) if member is not types.NoneType]
-            if len(members) == 1:
-                hint, optional = members[0], True
-                continue
-        return hint, use, optional
 
 
 def _contract(hint: Any) -> type[Manager] | None:

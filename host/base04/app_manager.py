@@ -30,7 +30,7 @@ from base04_hookspecs import app as contract
 from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.app import ActionSource, ApplicationHealth
-from base04_hookspecs.context import Principal, RequestContext, current_request
+from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import ManagerUnavailable
 from base04_hookspecs.hooks import HooksManager
@@ -302,8 +302,11 @@ class AppManager(contract.AppManager):
     async def run_action(
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None
     ) -> Any:
-        """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
-        context = current_request() or RequestContext(request_id=uuid.uuid4().hex)
+        """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for.
+
+        Outside of a request it is the program itself that calls, which may do everything.
+        """
+        context = current_request() or RequestContext(uuid.uuid4().hex, LOCAL)
         if principal is not None:
             context = dataclasses.replace(context, principal=principal)
         with self.generation.pin() as generation:

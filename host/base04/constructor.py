@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import types
 import typing
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel
 
 from base04.errors import ResolutionError
 from base04.plugin import Candidate
 from base04.selection import InstanceKey
+from base04_hookspecs.annotations import unwrap
 from base04_hookspecs.app import AppManager
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import Use
@@ -99,7 +99,7 @@ def inspect_constructor(cls: type[Manager], candidate: Candidate) -> Constructor
             continue
         annotation = hints.get(parameter.name)
         dependency = read_dependency(parameter.name, annotation)
-        kind = _bare(annotation)
+        kind, _, _ = unwrap(annotation)
         if dependency is not None:
             dependencies.append(dependency)
         elif isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -123,12 +123,7 @@ def inspect_constructor(cls: type[Manager], candidate: Candidate) -> Constructor
 
 def read_dependency(parameter: str, annotation: Any) -> Dependency | None:
     """Read a parameter annotated with a contract, ``| None`` and ``Annotated[..., Use(...)]`` included."""
-    use = next((item for item in getattr(annotation, "__metadata__", ()) if isinstance(item, Use)), Use())
-    optional = _is_optional(annotation)
-    contract = _bare(annotation)
-    if typing.get_origin(annotation) is not Annotated and optional:
-        inner = next(item for item in typing.get_args(annotation) if item is not type(None))
-        use = next((item for item in getattr(inner, "__metadata__", ()) if isinstance(item, Use)), use)
+    contract, use, optional = unwrap(annotation)
     if not (isinstance(contract, type) and issubclass(contract, Manager)) or not hasattr(contract, "role"):
         return None
     return Dependency(parameter, InstanceKey(contract.role, use.instance), contract, use, optional)
@@ -142,23 +137,6 @@ def _hints(cls: type[Manager], candidate: Candidate) -> dict[str, Any]:
             f"The constructor of {cls.__qualname__} of {candidate} is annotated with {error.name!r}, which its module "
             f"{cls.__module__!r} does not have when it runs: move that import out of `if TYPE_CHECKING:`."
         ) from error
-
-
-def _is_optional(annotation: Any) -> bool:
-    if typing.get_origin(annotation) is Annotated:
-        return _is_optional(typing.get_args(annotation)[0])
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType) and type(None) in typing.get_args(
-        annotation
-    )
-
-
-def _bare(annotation: Any) -> Any:
-    if typing.get_origin(annotation) is Annotated:
-        return _bare(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        inner = [item for item in typing.get_args(annotation) if item is not type(None)]
-        return _bare(inner[0]) if len(inner) == 1 else None
-    return annotation
 
 
 def _written(annotation: Any) -> str:

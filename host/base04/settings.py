@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from base04.settings_source import (
     resolve_environment_references,
     secret_references,
 )
+from base04_hookspecs.annotations import unwrap
 from base04_hookspecs.settings import Duration
 
 DEFAULT_FILE: Final = Path("base04.yaml")
@@ -206,23 +206,12 @@ def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
     """Follow a key path through nested models, mappings and lists of models."""
     current: Any = model
     for part in path:
-        current = _bare(current)
+        current, _, _ = unwrap(current)
         if isinstance(current, type) and issubclass(current, BaseModel):
             field = current.model_fields.get(str(part))
             current = field.annotation if field else None
         else:
             arguments = [item for item in typing.get_args(current) if item is not type(None) and item is not ...]
             current = arguments[-1] if arguments else None
-    current = _bare(current)
+    current, _, _ = unwrap(current)
     return current if isinstance(current, type) and issubclass(current, BaseModel) else None
-
-
-def _bare(annotation: Any) -> Any:
-    """Strip ``Annotated`` and ``| None``."""
-    origin = typing.get_origin(annotation)
-    if origin is Annotated:
-        return _bare(typing.get_args(annotation)[0])
-    if origin in (typing.Union, types.UnionType):
-        arguments = [item for item in typing.get_args(annotation) if item is not type(None)]
-        return _bare(arguments[0]) if len(arguments) == 1 else annotation
-    return annotation
