@@ -290,21 +290,35 @@ def contract_fits(written_for: str, serves: str) -> bool:
 def _find_action_sources(discovery: Discovery, settings: PluginSettings, safe_mode: bool) -> None:
     points = importlib.metadata.entry_points(group=ACTION_GROUP)
     for point in sorted(points, key=lambda item: (item.name, _distribution_of(item))):
-        distribution = _distribution_of(point)
-        if why_left_out(point.name, distribution, settings, safe_mode):
+        distribution, version = _distribution_of(point), point.dist.version if point.dist else ""
+        plugin = _plugin_of_pack(discovery, point)
+        denied = why_left_out(point.name, distribution, settings, safe_mode)
+        if denied:
+            if plugin.status == "enabled" and not plugin.hooks:
+                plugin.status, plugin.reason = "denied", denied
             continue
-        version = point.dist.version if point.dist else ""
         try:
             check_host_requirement(point.dist)
         except PluginRefused as error:
+            plugin.fail(str(error))
             _log.error("an action pack is left out", pack=point.name, distribution=distribution, reason=str(error))
             continue
+        plugin.packs.append(point.name)
         discovery.action_sources.append(
             ActionSource(name=point.name, package=point.value, distribution=distribution, version=version)
         )
-        for plugin in discovery.plugins.values():
-            if plugin.distribution == distribution:
-                plugin.packs.append(point.name)
+
+
+def _plugin_of_pack(discovery: Discovery, point: importlib.metadata.EntryPoint) -> Plugin:
+    """Return the plugin that brings a pack; a distribution that has only packs counts as one, named after its pack."""
+    distribution = _distribution_of(point)
+    for plugin in discovery.plugins.values():
+        if plugin.distribution == distribution:
+            return plugin
+    name = point.name if point.name not in discovery.plugins else f"{point.name} ({distribution})"
+    version = point.dist.version if point.dist else ""
+    discovery.plugins[name] = Plugin(name, "installed", point.value, distribution, version)
+    return discovery.plugins[name]
 
 
 def _distribution_of(point: importlib.metadata.EntryPoint) -> str:
