@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
+import stat
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from base04.data_folder import DataFolder
 from base04.errors import HostError
 from base04.http.authentication import LOCAL_SCOPE_KEY
 from base04.settings import ServerSettings
@@ -27,18 +31,32 @@ if TYPE_CHECKING:
 Ready = Callable[[str], Awaitable[None]]
 """Called with the URL once the host serves."""
 
+_log = structlog.get_logger()
+
 
 class HostServer(uvicorn.Server):
     """uvicorn, with the host's own signals, and with sockets drained before connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, drain: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, config: uvicorn.Config, drain_timeout_s: float, drain: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         super().__init__(config)
-        self._drain = drain
+        self._drain_timeout_s, self._drain = drain_timeout_s, drain
+        self._draining: asyncio.Future[None] | None = None
         self.listening = asyncio.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say so."""
-        await super().startup(sockets)
+        """Begin to listen, and say so.
+
+        Raises:
+            HostError: the lifespan of the application failed.
+        """
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise HostError(
+                "The application did not start: its lifespan raised, and the log has the reason."
+            ) from error
         self.listening.set()
 
     @contextlib.contextmanager
@@ -46,11 +64,34 @@ class HostServer(uvicorn.Server):
         """Leave signals to the host."""
         yield
 
+    def force(self) -> None:
+        """Wait for nobody any more."""
+        self.should_exit = self.force_exit = True
+        if self._draining is not None:
+            self._draining.cancel()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Let requests finish and clients go, then close."""
-        if self._drain is not None:
-            await self._drain()
+        """Take no more connections, let requests finish and clients go, then close."""
+        for server in self.servers:
+            server.close()
+        for listener in sockets or ():
+            listener.close()
+        if self._drain is not None and not self.force_exit:
+            await self._drain_sockets(self._drain)
         await super().shutdown(sockets)
+        if self.force_exit:
+            for task in self.server_state.tasks:
+                task.cancel("the host was told to stop at once")
+
+    async def _drain_sockets(self, drain: Callable[[], Awaitable[None]]) -> None:
+        """Drain, in bounded time; whatever goes wrong, requests are still let finish."""
+        self._draining = asyncio.ensure_future(drain())
+        await asyncio.wait((self._draining,), timeout=self._drain_timeout_s)
+        if self._draining.cancel():
+            _log.warning("sockets were not drained in time", timeout_s=self._drain_timeout_s)
+        (outcome,) = await asyncio.gather(self._draining, return_exceptions=True)
+        if isinstance(outcome, Exception):
+            _log.error("sockets could not be drained", exc_info=outcome)
 
 
 class LocalCaller:
@@ -83,10 +124,10 @@ async def serve(
     from base04.http.application import HostApplication
 
     settings = ServerSettings.model_validate({**manager.settings.server.model_dump(), **overrides})
-    listener = _listen(settings.host, settings.port)
+    listener = _listen(settings.host, settings.port, manager.folder)
     with listener, _stopping_by_signals(asyncio.current_task()) as stopping:
         async with manager:
-            served: ASGIApp = HostApplication(manager) if app is None else app
+            served = _config(HostApplication(manager), settings) if app is None else _config(app, settings, "on")
             await _serve_until_told(manager, served, settings, listener, on_ready, stopping)
 
 
@@ -101,7 +142,7 @@ class _Stopping:
     def begin(self) -> None:
         if self.signalled:  # the second signal does not wait for requests
             for server in self._servers:
-                server.force_exit = True
+                server.force()
         self.signalled = True
         for server in self._servers:
             server.should_exit = True
@@ -133,7 +174,7 @@ def _stopping_by_signals(task: asyncio.Task[Any] | None) -> Iterator[_Stopping]:
 
 async def _serve_until_told(
     manager: AppManager,
-    app: ASGIApp,
+    served: uvicorn.Config,
     settings: ServerSettings,
     listener: socket.socket,
     on_ready: Ready | None,
@@ -141,24 +182,30 @@ async def _serve_until_told(
 ) -> None:
     async def drain() -> None:
         manager.draining = True
+        _log.info("the host drains")
         websocket = manager.generation.find("websocket")
         if isinstance(websocket, WebSocketManager):
             await websocket.drain()
 
-    server = HostServer(_config(app, settings), drain)
-    control_path = manager.folder.socket_path
-    control = HostServer(_config(LocalCaller(manager.serve), settings))
+    server = HostServer(served, settings.drain_timeout, drain)
+    control = HostServer(_config(LocalCaller(manager.serve), settings), settings.drain_timeout)
     stopping.watch(server, control)
-    with _control_listener(control_path) as control_socket:
-        control_task = asyncio.create_task(control.serve([control_socket]))
-        server_task = asyncio.create_task(server.serve([listener]))
+    with _control_listener(manager.folder) as control_socket:
+        servers = [
+            asyncio.create_task(control.serve([control_socket])),
+            asyncio.create_task(server.serve([listener])),
+        ]
+        announcement = asyncio.create_task(_announce(manager, server, settings, listener, on_ready))
         try:
-            await _announce(manager, server, settings, listener, on_ready)
-            await asyncio.wait((server_task, control_task), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((announcement, *servers), return_when=asyncio.FIRST_COMPLETED)
+            if announcement.done():
+                announcement.result()
+            await asyncio.wait(servers, return_when=asyncio.FIRST_COMPLETED)
         finally:
             control.should_exit = server.should_exit = True
-            await asyncio.gather(server_task, control_task)
-    manager.draining = False
+            announcement.cancel()
+            await asyncio.gather(*servers)
+            manager.draining = False
 
 
 async def _announce(
@@ -172,50 +219,71 @@ async def _announce(
         await on_ready(url)
 
 
-def _config(app: ASGIApp, settings: ServerSettings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: ServerSettings, lifespan: Literal["on", "off"] = "off") -> uvicorn.Config:
     return uvicorn.Config(
         app,
         http="httptools",
         ws="websockets-sansio",
         ws_per_message_deflate=False,
-        lifespan="off",
+        lifespan=lifespan,
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=max(1, int(settings.drain_timeout)),
+        timeout_graceful_shutdown=math.ceil(settings.drain_timeout),
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, folder: DataFolder) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
+        if folder.holder() is not None:  # then that is what the port is taken by, in all likelihood
+            folder.acquire()
+            folder.release()
+        known = error.errno is not None and not isinstance(error, socket.gaierror)
+        reason = os.strerror(error.errno) if known else error.strerror
         raise HostError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. "
+            f"Cannot listen on {host}:{port}: {reason or error}. "
             "Choose another with --port, or with server.port in base04.yaml."
         ) from error
 
 
 @contextlib.contextmanager
-def _control_listener(path: Path) -> Iterator[socket.socket]:
+def _control_listener(folder: DataFolder) -> Iterator[socket.socket]:
     """Listen on a Unix socket that only its owner can open; one that a dead host left behind is replaced."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.parent.stat().st_uid != os.getuid():
-        raise HostError(f"The folder {str(path.parent)!r} for the control socket belongs to somebody else.")
+    path = folder.socket_path
+    if path.parent != folder.path:
+        _make_private(path.parent)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
     try:
-        listener.bind(os.fspath(path))
-    finally:
-        os.umask(before)
-    listener.listen(64)
-    try:
+        before = os.umask(0o177)
+        try:
+            listener.bind(os.fspath(path))
+        except OSError as error:
+            raise HostError(
+                f"Cannot listen on the control socket {str(path)!r}: {error.strerror or error}. "
+                "Use a data_dir with a shorter path, or a shorter TMPDIR."
+            ) from error
+        finally:
+            os.umask(before)
+        listener.listen(64)
         yield listener
     finally:
         listener.close()
         path.unlink(missing_ok=True)
+
+
+def _make_private(path: Path) -> None:
+    """Make a folder below a shared one, where somebody else may have been first."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = path.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise HostError(
+            f"The folder {str(path)!r}, for the control socket, is not private to this user. Remove it, or use a "
+            "data_dir with a shorter path, which then holds the socket itself."
+        )

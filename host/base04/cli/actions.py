@@ -77,8 +77,9 @@ def run_action(
             help="Arguments as name=value, where value is JSON or else text; or one JSON object, or - for stdin."
         ),
     ] = None,
+    as_json: JSONOption = False,
 ) -> None:
-    """Run an action as the host's own user and print its result as JSON."""
+    """Run an action as the host's own user and print its result, which is JSON with or without --json."""
     session: Session = ctx.obj
     print_json(session.ask("POST", f"/actions/{quote(name, safe='')}", read_arguments(arguments or [])))
 

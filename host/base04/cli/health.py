@@ -7,7 +7,7 @@ import sys
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
-from base04.cli.session import Session, ask_over_socket
+from base04.cli.session import CommandRefused, Session, ask_over_socket, told
 
 NO_HOST = 3
 
@@ -25,6 +25,8 @@ def health(ctx: typer.Context, as_json: JSONOption = False) -> None:
         sys.stderr.write(f"base04: No host runs in {str(session.settings.data_dir)!r}.\n")
         raise typer.Exit(NO_HOST)
     status, found = ask_over_socket(str(holder.get("socket", "")), "GET", "/health")
+    if "managers" not in found:  # it is starting or stopping
+        raise CommandRefused(told(found, status), status, found)
     if as_json:
         print_json(found)
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
-from base04.cli.session import Session, ask_over_socket
+from base04.cli.session import Session
 
 if TYPE_CHECKING:
     from base04.resolution import Plan
@@ -32,7 +32,7 @@ def plugins(ctx: typer.Context, as_json: JSONOption = False) -> None:
         (
             item["name"],
             item["status"],
-            f"{item['distribution']} {item['version']}".strip() or item["target"],
+            _origin(item),
             _offers(item),
         )
         for item in found
@@ -76,10 +76,8 @@ def managers(ctx: typer.Context, as_json: JSONOption = False) -> None:
 
 
 def _managers(session: Session) -> Any:
-    holder = session.running_host()
-    if holder is not None:
-        _, answer = ask_over_socket(str(holder.get("socket", "")), "GET", "/managers")
-        return answer["managers"]
+    if session.running_host() is not None:
+        return session.ask("GET", "/managers")["managers"]
     from base04.inventory import describe_managers
 
     return describe_managers(session.manager().plan)

@@ -79,12 +79,17 @@ def list_keys(
 
 @group.command()
 def revoke(
-    ctx: typer.Context, key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]
+    ctx: typer.Context,
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")],
+    as_json: JSONOption = False,
 ) -> None:
     """Revoke a key, at once."""
     session: Session = ctx.obj
     session.ask("DELETE", f"/api-keys/{quote(key_id, safe='')}", only=_ROLES)
-    sys.stdout.write(f"The key {key_id} is revoked.\n")
+    if as_json:
+        print_json({"revoked": key_id})
+    else:
+        sys.stdout.write(f"The key {key_id} is revoked.\n")
 
 
 def _moment(seconds: float | None) -> str:

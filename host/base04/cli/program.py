@@ -2,41 +2,67 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command
+from typer.main import get_group
 
 from base04.cli import actions, health, inventory, keys, scaffold, serve
 from base04.cli.session import Session
 from base04_hookspecs.errors import Base04Error
 
+_log = structlog.get_logger()
+
 
 class HostCommands(TyperGroup):
     """Looks for a command among the plugins' only when the host has none of that name, so that starting stays fast."""
 
+    _found: dict[str, Any] | None = None
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all commands, for the help."""
-        return [*super().list_commands(ctx), *sorted(_plugin_commands(ctx))]
+        try:
+            return [*super().list_commands(ctx), *sorted(self._of_plugins(ctx))]
+        except Base04Error:  # the settings are at fault: commands that read them say so, the help need not
+            return super().list_commands(ctx)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command by name."""
-        return super().get_command(ctx, cmd_name) or _plugin_commands(ctx).get(cmd_name)
+        """Return a command by name.
+
+        Raises:
+            Base04Error: the host has no such command, and the settings that say which plugins take part are at fault.
+        """
+        return super().get_command(ctx, cmd_name) or self._of_plugins(ctx).get(cmd_name)
+
+    def _of_plugins(self, ctx: Any) -> dict[str, Any]:
+        if self._found is None:
+            self._found = _plugin_commands(_session(**ctx.params))
+        return self._found
 
 
-def _plugin_commands(ctx: Any) -> dict[str, Any]:
+def _session(config: Any = None, data_dir: Any = None, *, safe_mode: bool = False, **_: Any) -> Session:
+    """Make the session before the options are typed: a plugin's command is looked up ahead of them."""
+    return Session(config and Path(config), data_dir and Path(data_dir), safe_mode=safe_mode)
+
+
+def _plugin_commands(session: Session) -> dict[str, Any]:
     from base04.contributions import collect_commands
 
-    session = ctx.obj if isinstance(ctx.obj, Session) else Session(None, None)
-    try:
-        discovery = session.manager().discovery
-    except Base04Error:
-        return {}  # the settings are at fault, and every command that reads them says so
-    groups = [(plugin, get_command(group)) for plugin, group in collect_commands(discovery)]
-    return {group.name or plugin: group for plugin, group in groups}
+    groups: dict[str, Any] = {}
+    for plugin, application in collect_commands(session.manager().discovery):
+        try:
+            group = get_group(application)
+        except Exception as error:  # noqa: BLE001 - a plugin's commands never break the host's own; it is reported
+            _log.error("a plugin's commands are left out", plugin=plugin, error=repr(error))
+            continue
+        if groups.setdefault(group.name or plugin, group) is not group:
+            _log.error("a plugin's commands are left out, their name is taken", plugin=plugin, name=group.name)
+    return groups
 
 
 program = typer.Typer(
@@ -66,15 +92,21 @@ def options(
     ] = False,
 ) -> None:
     """Read what all commands share."""
-    ctx.obj = Session(config, data_dir, safe_mode=safe_mode)
+    ctx.obj = _session(config, data_dir, safe_mode=safe_mode)
 
 
 def run(arguments: list[str]) -> None:
     """Run one command and exit: 0 done, 1 refused or failed, 2 used wrongly, 3 no host runs, 130 interrupted."""
     try:
-        program(args=arguments)
+        try:
+            program(args=arguments)
+        finally:
+            sys.stdout.flush()
     except Base04Error as error:
         sys.stderr.write(f"base04: {error}\n")
+        sys.exit(1)
+    except BrokenPipeError:  # whoever reads has read enough; nothing is left for the interpreter to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

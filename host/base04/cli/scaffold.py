@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from base04.cli.output import JSONOption, print_json
 from base04.errors import HostError
 
 _SETTINGS: Final = """\
@@ -42,7 +44,7 @@ async def greet(name: str) -> dict[str, str]:
     """Greet someone."""
     return {"message": f"Hello, {name}!"}
 '''
-_CURL: Final = "curl -s localhost:8000/actions/hello.greet -H 'content-type: application/json' -d '{\"name\": \"Ada\"}'"
+_CURL: Final = """curl -s localhost:8000/actions/hello.greet -H 'content-type: application/json' -d '{"name": "Ada"}'"""
 FILES: Final = {"base04.yaml": _SETTINGS, "actions/hello.yaml": _PACK, "actions/hello.py": _HANDLER}
 
 
@@ -51,7 +53,9 @@ def add_to(program: typer.Typer) -> None:
     program.command()(init)
 
 
-def init(folder: Annotated[Path, typer.Argument(help="Where to write it.")] = Path()) -> None:
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to write it.")] = Path(), as_json: JSONOption = False
+) -> None:
     """Write a settings file and a first action, ready to be served."""
     taken = [name for name in FILES if (folder / name).exists()]
     if taken:
@@ -60,8 +64,8 @@ def init(folder: Annotated[Path, typer.Argument(help="Where to write it.")] = Pa
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    there = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
-    sys.stdout.write(f"Wrote {', '.join(FILES)}.\nNext: {there}base04 serve, and in another terminal\n")
-    sys.stdout.write(
-        """  curl -s localhost:8000/actions/hello.greet -H 'content-type: application/json' -d '{"name": "Ada"}'\n"""
-    )
+    there = "" if folder.resolve() == Path.cwd() else f"cd {shlex.quote(str(folder))} && "
+    if as_json:
+        print_json({"folder": str(folder.resolve()), "written": list(FILES)})
+    else:
+        sys.stdout.write(f"Wrote {', '.join(FILES)}.\nNext: {there}base04 serve, and in another terminal\n  {_CURL}\n")

@@ -10,6 +10,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import unquote
 
 from base04.errors import HostError
 
@@ -85,7 +86,7 @@ class Session:
         else:
             status, answer = asyncio.run(self._ask_own_host(method, path, body, only))
         if status >= 400:
-            raise CommandRefused(_told(answer, status), status, answer if isinstance(answer, dict) else {})
+            raise CommandRefused(told(answer, status), status, answer if isinstance(answer, dict) else {})
         return answer
 
     async def _ask_own_host(self, method: str, path: str, body: Any, only: Iterable[str] | None) -> tuple[int, Any]:
@@ -117,7 +118,7 @@ async def _ask_application(
         "http_version": "1.1",
         "method": method,
         "scheme": "http",
-        "path": location,
+        "path": unquote(location),
         "raw_path": location.encode(),
         "root_path": "",
         "query_string": query.encode(),
@@ -165,7 +166,7 @@ def ask_over_socket(path: str, method: str, target: str, body: Any = None) -> tu
         connection.request(method, target, content, {"content-type": "application/json"})
         answer = connection.getresponse()
         return answer.status, _decoded(answer.read())
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise HostError(
             f"A host holds the data folder, and its control socket {path!r} does not answer: {error}. "
             "It may be starting or stopping; try again."
@@ -183,7 +184,8 @@ def _decoded(content: bytes) -> Any:
         return content.decode("utf-8", "replace")
 
 
-def _told(answer: Any, status: int) -> str:
+def told(answer: Any, status: int) -> str:
+    """Say what a problem answer says, for people: its detail and every fault."""
     if not isinstance(answer, dict):
         return f"The host answered {status}."
     lines = [str(answer.get("detail") or answer.get("title") or f"The host answered {status}.")]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
-
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 from starlette.types import Receive, Scope
 
 from base04.generation import Generation
@@ -29,11 +27,11 @@ class ActionEndpoint:
         args = await read_json(scope, receive, self._max_body_bytes)
         if args is not None and not isinstance(args, dict):
             raise InvalidInput("The body must be a JSON object.", [Fault("", "This is not an object.")])
-        result = await self._pipeline.run(unquote(name) if "%" in name else name, args, context)
+        result = await self._pipeline.run(name, args, context)
         return Response(orjson.dumps(result), media_type="application/json")
 
 
-def routes(generation: Generation) -> list[BaseRoute]:
+def routes(generation: Generation) -> list[Route]:
     """Return the routes that tell what actions there are."""
 
     def catalogue() -> ActionCatalogue:
@@ -51,8 +49,8 @@ def routes(generation: Generation) -> list[BaseRoute]:
         found = catalogue().find(name)
         if found is None:
             matches = catalogue().close_matches(name)
-            hint = f" Did you mean {' or '.join(matches)}?" if matches else ""
-            raise UnknownAction(f"There is no action {name!r}.{hint}", action=name, matches=matches)
+            hint = f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
+            raise UnknownAction(f"There is no action {name[:200]!r}.{hint}", action=name, matches=matches)
         return JSONAnswer(found.info)
 
     return [Route("/actions", list_actions), Route("/actions/{name}", show_action)]

@@ -7,7 +7,7 @@ from typing import Any, Final
 import jsonschema_rs
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from base04.generation import Generation
 from base04.http.access import demand
@@ -34,7 +34,7 @@ _NEW_KEY: Final = jsonschema_rs.Draft202012Validator(
 )
 
 
-def routes(generation: Generation, max_body_bytes: int) -> list[BaseRoute]:
+def routes(generation: Generation, max_body_bytes: int) -> list[Route]:
     """Return the routes; they need the permission ``api_keys.manage``."""
 
     def manager(request: Request) -> ApiKeyManager:
@@ -79,12 +79,13 @@ def routes(generation: Generation, max_body_bytes: int) -> list[BaseRoute]:
 
 
 def _pointer(error: jsonschema_rs.ValidationError) -> str:
-    return "".join(f"/{part}" for part in error.instance_path)
+    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in error.instance_path)
+    return "".join(f"/{part}" for part in parts)
 
 
 def _number(text: str | None, default: int) -> int:
     if text is None:
         return default
-    if not text.isdigit() or int(text) > 10_000:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 10_000):
         raise InvalidInput(f"{text!r} is not a number from 0 to 10000.", [Fault("", "limit and offset are numbers.")])
     return int(text)

@@ -32,6 +32,7 @@ class HostApplication(Starlette):
         if scope["type"] == "lifespan":
             await super().__call__(scope, receive, send)
         else:
+            scope["app"] = self
             await self.manager.serve(scope, receive, send)
 
 

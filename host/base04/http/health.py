@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from base04.http.access import context_of
 from base04.http.json_response import JSONAnswer
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
 
-def routes(app: AppManager) -> list[BaseRoute]:
+def routes(app: AppManager) -> list[Route]:
     """Return the health routes; details are for callers with the permission ``host.read``."""
 
     async def latest() -> ApplicationHealth:

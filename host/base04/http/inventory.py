@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from base04.generation import Generation
 from base04.http.access import demand
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
 
-def routes(generation: Generation, app: AppManager) -> list[BaseRoute]:
+def routes(generation: Generation, app: AppManager) -> list[Route]:
     """Return the routes; they need the permission ``host.read``."""
 
     async def managers(request: Request) -> Response:

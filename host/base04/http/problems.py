@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from base04.http.exchange import Exchange
+from base04.http.handshake import refuse_handshake
 from base04_hookspecs import errors
 
 _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
@@ -109,9 +111,16 @@ def _challenge(error: errors.AuthenticationError) -> str:
 
 async def not_started(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer while the host does not run."""
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1013, "reason": "the host has not started"})
-        return
+    exchange = Exchange(scope, send)
     detail = "The host has not started, or is stopping."
-    answer = problem(503, "unavailable", "Unavailable just now", detail, "", headers={"retry-after": "1"})
-    await answer(scope, receive, send)
+    headers = {"retry-after": "1"}
+    answer = problem(503, "unavailable", "Unavailable just now", detail, exchange.request_id, headers=headers)
+    await respond(answer, scope, receive, exchange.send)
+
+
+async def respond(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request, or a WebSocket handshake that is not accepted."""
+    if scope["type"] == "websocket":
+        await refuse_handshake(answer, scope, receive, send)
+    else:
+        await answer(scope, receive, send)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
-import uuid
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.routing import BaseRoute, Match, Route, Router
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
 from base04.http import actions, api_keys, health, inventory
 from base04.http.authentication import authenticate
-from base04.http.problems import internal_error, problem_of
+from base04.http.exchange import SCOPE_KEY, Exchange
+from base04.http.plugin_parts import admitted_routes, wrapped
+from base04.http.problems import internal_error, problem_of, respond
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
 from base04_hookspecs.errors import AuthenticationError, Base04Error
 from base04_hookspecs.websocket import WebSocketManager
@@ -23,55 +23,36 @@ from base04_hookspecs.websocket import WebSocketManager
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
+_ACTIONS: Final = "/actions/"
 
 _log = structlog.get_logger()
 
 
 def build_stack(generation: Generation, app: AppManager) -> ASGIApp:
     """Compile what serves a generation: the host's own layers outside, then the plugins' middleware, then dispatch."""
-    stack: ASGIApp = Dispatch(generation, app)
-    for middleware in reversed(generation.contributions.middleware):
-        stack = middleware.cls(stack, *middleware.args, **middleware.kwargs)
-    return Frame(stack)
+    return Frame(wrapped(Dispatch(generation, app), generation.contributions.middleware))
 
 
 class Frame:
-    """Gives every request an id and a context, and answers what nobody else has answered."""
+    """Gives every request an id, and answers what nobody else has answered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
-        request_id = _request_id(scope)
-        scope["base04.request_id"] = request_id
-        header = (b"x-request-id", request_id.encode())
-        answered = False
-
-        async def send_with_id(message: Message) -> None:
-            nonlocal answered
-            if message["type"] == "http.response.start":
-                answered = True
-                message["headers"] = [*message.get("headers", ()), header]
-            await send(message)
-
+        exchange = scope[SCOPE_KEY] = Exchange(scope, send)
         try:
-            await self._app(scope, receive, send_with_id if scope["type"] == "http" else send)
+            await self._app(scope, receive, exchange.send)
         except ClientDisconnect:
             return
-        except Exception:
-            _log.exception("a request failed", request_id=request_id, path=scope["path"])
-            if answered or scope["type"] != "http":
+        except Exception as error:
+            answer = problem_of(error, exchange.request_id)
+            if answer is None or exchange.answered:
+                _log.exception("a request failed", request_id=exchange.request_id, path=scope["path"])
+            if exchange.answered:
                 raise
-            await internal_error(request_id)(scope, receive, send_with_id)
-
-
-def _request_id(scope: Scope) -> str:
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.match(value):
-            return str(value, "ascii")
-    return uuid.uuid4().hex
+            await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
 
 
 class Dispatch:
@@ -79,75 +60,95 @@ class Dispatch:
 
     def __init__(self, generation: Generation, app: AppManager) -> None:
         self._generation = generation
-        self._run_action = actions.ActionEndpoint(generation, app.settings.server.max_body_bytes)
+        limit = app.settings.server.max_body_bytes
+        self._run_action = actions.ActionEndpoint(generation, limit)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
-        own += api_keys.routes(generation, app.settings.server.max_body_bytes)
-        self._router = Router([*own, *_plugin_routes(generation, own)], default=_no_such_path)
+        own += api_keys.routes(generation, limit)
+        self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
-        if scope["type"] == "websocket":
-            await self._serve_websocket(scope, receive, send)
-            return
-        context = RequestContext(scope["base04.request_id"], ANONYMOUS, _client_ip(scope), "http")
-        path: str = scope["path"]
+        exchange: Exchange = scope[SCOPE_KEY]
+        context = RequestContext(exchange.request_id, ANONYMOUS, _client_ip(scope), "http")
+        path = _path_below_root(scope)
         try:
-            if not path.startswith("/health/"):
-                principal = await authenticate(scope, self._generation)
-                if principal is not ANONYMOUS:
-                    context = RequestContext(context.request_id, principal, context.client_ip, "http")
-            scope["base04.context"] = context
-            with use_request(context):
-                if scope["method"] == "POST" and path.startswith("/actions/"):
-                    answer = await self._run_action(path[9:], context, scope, receive)
-                    await answer(scope, receive, send)
-                else:
-                    scope["app"] = self
-                    await self._router(scope, receive, send)
+            if scope["type"] == "websocket":
+                await self._serve_websocket(path, context, scope, receive, send)
+            else:
+                await self._serve_request(path, context, scope, receive, send)
         except (Base04Error, HTTPException) as error:
             if isinstance(error, AuthenticationError):
-                _log.info("a caller was refused", reason=error.reason, client_ip=context.client_ip, path=path)
-            refusal = problem_of(error, context.request_id)
+                _log.info(
+                    "a caller was refused",
+                    reason=error.reason,
+                    client_ip=context.client_ip,
+                    path=path,
+                    request_id=context.request_id,
+                )
+            refusal = (
+                None if exchange.answered else problem_of(self._with_all_methods(error, scope), exchange.request_id)
+            )
             if refusal is None:
                 raise
-            await refusal(scope, receive, send)
+            await respond(refusal, scope, receive, send)
 
-    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve_request(
+        self, path: str, context: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if not path.startswith("/health/"):
+            context = await self._with_principal(context, scope)
+        scope["base04.context"] = context
+        with use_request(context):
+            if scope["method"] == "POST" and path.startswith(_ACTIONS):
+                answer = await self._run_action(path[len(_ACTIONS) :], context, scope, receive)
+                await answer(scope, receive, send)
+            else:
+                scope.setdefault("app", self)  # Starlette's routes raise their 405 only within an application
+                await self._router(scope, receive, send)
+
+    async def _serve_websocket(
+        self, path: str, context: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         manager = self._generation.find("websocket")
-        if scope["path"] == "/ws" and isinstance(manager, WebSocketManager):
+        if path == "/ws" and isinstance(manager, WebSocketManager):
             await manager.handle(scope, receive, send)
             return
-        await self._router(scope, receive, send)
+        context = scope["base04.context"] = await self._with_principal(context, scope)
+        with use_request(context):
+            await self._router(scope, receive, send)
+
+    async def _with_principal(self, context: RequestContext, scope: Scope) -> RequestContext:
+        principal = await authenticate(scope, self._generation)
+        if principal is ANONYMOUS:
+            return context
+        return RequestContext(context.request_id, principal, context.client_ip, context.source)
+
+    def _with_all_methods(self, error: Exception, scope: Scope) -> Exception:
+        """Complete a 405: Starlette's ``Allow`` names the methods of one route, and a path may have several."""
+        if not isinstance(error, HTTPException) or error.status_code != 405:
+            return error
+        found = [route for route in self._router.routes if isinstance(route, Route)]
+        methods = {
+            method for route in found if route.matches(scope)[0] is Match.PARTIAL for method in route.methods or ()
+        }
+        if _path_below_root(scope).startswith(_ACTIONS):
+            methods.add("POST")
+        allow = ", ".join(sorted(methods))
+        detail = f"{scope['method']} is not a method of this path, which has {allow}."
+        return HTTPException(405, detail, {**(error.headers or {}), "Allow": allow})
 
 
 def _client_ip(scope: Scope) -> str | None:
     client = scope.get("client")
-    return client[0] if client else None
+    return (client[0] or None) if client else None
+
+
+def _path_below_root(scope: Scope) -> str:
+    """Return the path without the prefix under which the application is served (ASGI's ``root_path``)."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
 
 
 async def _no_such_path(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1000, "reason": "there is nothing at this path"})
-        return
     raise HTTPException(404, f"There is nothing at {scope['path']!r}.")
-
-
-def _plugin_routes(generation: Generation, own: list[BaseRoute]) -> list[BaseRoute]:
-    """Take the plugins' routes; one whose path is taken is refused, and both owners are named."""
-    taken: dict[Any, str] = {getattr(route, "path", None): "Base04" for route in own}
-    admitted = []
-    for plugin, route in generation.contributions.routes:
-        path = getattr(route, "path", None)
-        probe: dict[str, Any] = {"type": "http", "path": path, "method": "GET", "headers": []}
-        owner = taken.get(path) or ("Base04" if _covers(own, probe) else None)
-        if owner is not None:
-            _log.error("a plugin's route is refused, its path is taken", plugin=plugin, path=path, owner=owner)
-            continue
-        taken[path] = f"plugin {plugin}"
-        admitted.append(route)
-    return admitted
-
-
-def _covers(routes: list[BaseRoute], probe: dict[str, Any]) -> bool:
-    return any(isinstance(route, Route) and route.matches(probe)[0] is not Match.NONE for route in routes)
