@@ -153,7 +153,7 @@ class _Starter:
         if not isinstance(vault, VaultManager):
             raise HostError(f"{vault!r} is not a vault.")
         secrets = {(path, key): await vault.get_secret_value(path, key) for path, key in node.secrets}
-        return SettingsDocument(put_in_secrets(node.document.values, secrets), node.document.places)
+        return put_in_secrets(node.document, secrets)
 
 
 async def _with_retries(attempt: Callable[[], Awaitable[Manager]], node: Node, timeout_s: float) -> Manager:

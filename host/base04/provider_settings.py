@@ -7,10 +7,10 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from base04.errors import SettingsError, SettingsFault
-from base04.resolution import Node, Plan
-from base04.selection import DEFAULT_INSTANCE
+from base04.resolution import Node, Plan, keys_of_the_host, settings_path
 from base04.settings import validate
-from base04.settings_source import KeyPath, SettingsDocument, dotted
+from base04.settings_keys import no_such_key
+from base04.settings_source import SettingsDocument, dotted
 
 
 def check_all(plan: Plan, data_dir: Path) -> None:
@@ -37,15 +37,20 @@ def provider_settings(node: Node, document: SettingsDocument, data_dir: Path) ->
     Raises:
         SettingsError: with every fault, keys that nobody reads among them.
     """
-    prefix: KeyPath = ("managers", node.key.role)
-    if node.key.instance != DEFAULT_INSTANCE:
-        prefix = (*prefix, "instances", node.key.instance)
+    path = settings_path(node.key)
+    also_known = keys_of_the_host(node.key) | node.choice.offered
     model = node.constructor.settings_model
     if model is not None:
-        return validate(model, document, prefix=prefix, context={"data_dir": data_dir})
+        return validate(model, document, prefix=path, context={"data_dir": data_dir}, also_known=also_known)
     if document.values:
-        message = f"There is no such key; the provider {node.choice.candidate} reads no settings."
         raise SettingsError(
-            [SettingsFault(dotted((*prefix, key)), document.place((key,)), message) for key in document.values]
+            [
+                SettingsFault(
+                    dotted((*path, *document.moved.get(key, ()), key)),
+                    document.place((key,)),
+                    f"{no_such_key(key, also_known)} The provider {node.choice.candidate} reads no settings.",
+                )
+                for key in document.values
+            ]
         )
     return None

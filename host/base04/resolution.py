@@ -9,12 +9,12 @@ from graphlib import CycleError, TopologicalSorter
 
 from base04.constructor import Constructor, Dependency, inspect_constructor, load_class
 from base04.errors import ResolutionError
-from base04.selection import Choice, InstanceKey, Selection
-from base04.settings import HostSettings
+from base04.selection import DEFAULT_INSTANCE, Choice, InstanceKey, Selection
+from base04.settings import HostSettings, InstanceSettings, RoleSettings
 from base04.settings_source import SettingsDocument, secret_references
 
 VAULT = InstanceKey("vault")
-HOST_KEYS = frozenset({"provider", "required", "start_timeout", "stop_timeout", "instances"})
+HOST_KEYS = frozenset(RoleSettings.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,15 +106,25 @@ def _node(choice: Choice, settings: HostSettings) -> Node:
 def _provider_document(choice: Choice, settings: HostSettings) -> SettingsDocument:
     """Put together what a provider reads: what every provider of the role reads, and its own part over it."""
     key, name = choice.key, choice.candidate.provider.name
-    path = ["managers", key.role]
-    if key.instance != "default":
-        path += ["instances", key.instance]
-    written = settings.document.below(*path)
+    written = settings.document.below(*settings_path(key))
     own = written.below(name)
-    parts = HOST_KEYS | choice.offered
+    parts = keys_of_the_host(key) | choice.offered
     others = {item: value for item, value in written.values.items() if item not in parts}
-    places = {where: place for where, place in written.places.items() if where and where[0] in others}
-    return SettingsDocument({**others, **own.values}, {**places, **own.places})
+    places = {where: place for where, place in written.places.items() if not where or where[0] in others}
+    return SettingsDocument(
+        {**others, **own.values}, {**places, **own.places}, written.hidden, dict.fromkeys(own.values, (name,))
+    )
+
+
+def settings_path(key: InstanceKey) -> tuple[str, ...]:
+    """Return where the settings of an instance stand."""
+    role = ("managers", key.role)
+    return role if key.instance == DEFAULT_INSTANCE else (*role, "instances", key.instance)
+
+
+def keys_of_the_host(key: InstanceKey) -> frozenset[str]:
+    """Return the keys of an instance that the host reads, not its provider."""
+    return HOST_KEYS if key.instance == DEFAULT_INSTANCE else frozenset(InstanceSettings.model_fields)
 
 
 def _check(node: Node, dependency: Dependency, nodes: Mapping[InstanceKey, Node], selection: Selection) -> None:
@@ -155,7 +165,7 @@ def _ordered(
     nodes: Mapping[InstanceKey, Node], edges: Mapping[InstanceKey, Iterable[InstanceKey]]
 ) -> list[InstanceKey]:
     try:
-        return list(TopologicalSorter(edges).static_order())
+        return list(TopologicalSorter({key: sorted(needs) for key, needs in sorted(edges.items())}).static_order())
     except CycleError as error:
         cycle: list[InstanceKey] = error.args[1]  # each is needed by the next; first and last are the same
         raise ResolutionError(

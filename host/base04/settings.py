@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from base04.errors import SettingsError, SettingsFault
+from base04.settings_keys import unknown_keys
 from base04.settings_source import (
     KeyPath,
     SettingsDocument,
@@ -20,9 +20,8 @@ from base04.settings_source import (
     read_environment,
     read_settings_file,
     resolve_environment_references,
-    secret_references,
+    secret_places,
 )
-from base04_hookspecs.annotations import unwrap
 from base04_hookspecs.settings import Duration
 
 DEFAULT_FILE: Final = Path("base04.yaml")
@@ -140,12 +139,12 @@ def _written(source: Mapping[str, Any] | str | Path | None) -> SettingsDocument:
 def _refuse_early_secrets(document: SettingsDocument) -> None:
     faults = [
         SettingsFault(
-            section,
-            document.place((section,)),
+            dotted(path),
+            document.place(path),
             "${secret:...} is known only once the vault has started; here, use ${env:NAME} or ${file:path}.",
         )
-        for section, values in document.values.items()
-        if section != "managers" and any(secret_references(values))
+        for path, _ in secret_places(document.values)
+        if path[0] != "managers"
     ]
     if faults:
         raise SettingsError(faults)
@@ -157,61 +156,40 @@ def validate(
     *,
     prefix: KeyPath = (),
     context: Mapping[str, Any] | None = None,
+    also_known: Iterable[str] = (),
 ) -> ModelT:
-    """Validate a document with a model; keys that the model does not know are faults unless it allows extras.
+    """Validate a document with a model; keys that no model reads are faults unless one allows extras.
+
+    ``also_known`` are keys that somebody else reads; a typo may be meant to be one of them.
 
     Raises:
-        SettingsError: with every fault, its key and its place.
+        SettingsError: with every fault, its key and its place; no message shows a hidden value.
     """
-    faults = [
-        _unknown_key(model, document, prefix, (key,))
-        for key in document.values
-        if model.model_config.get("extra") not in ("allow", "forbid") and key not in _known_keys(model)
-    ]
+    unknown = dict(unknown_keys(model, document.values, also_known))
+    found = list(unknown.items())
+    settings = None
     try:
         settings = model.model_validate(document.values, context=dict(context or {}))
     except ValidationError as error:
         for item in error.errors(include_input=False, include_url=False):
             path = tuple(item["loc"])
-            if item["type"] == "extra_forbidden":
-                faults.append(_unknown_key(model, document, prefix, path))
-            else:
-                faults.append(SettingsFault(dotted((*prefix, *path)), document.place(path), f"{item['msg']}."))
-        raise SettingsError(faults) from None
-    if faults:
-        raise SettingsError(faults)
+            if item["type"] != "extra_forbidden":
+                found.append((path, f"{_without(document.hidden, item['msg'])}."))
+            elif path not in unknown:
+                found.append((path, "There is no such key here."))
+    if settings is None or found:
+        raise SettingsError([_fault(document, prefix, path, message) for path, message in found])
     return settings
 
 
-def _unknown_key(model: type[BaseModel], document: SettingsDocument, prefix: KeyPath, path: KeyPath) -> SettingsFault:
-    known = _known_keys(_model_at(model, path[:-1]))
-    message = "There is no such key"
-    close = difflib.get_close_matches(str(path[-1]), known, 1, 0.5)
-    if close:
-        message += f"; did you mean {close[0]!r}?"
-    elif known:
-        message += f"; there are {', '.join(sorted(known))}."
-    else:
-        message += " here; nothing can be set."
-    return SettingsFault(dotted((*prefix, *path)), document.place(path), message)
+def _fault(document: SettingsDocument, prefix: KeyPath, path: KeyPath, message: str) -> SettingsFault:
+    moved = document.moved.get(str(path[0]), ()) if path else ()
+    return SettingsFault(dotted((*prefix, *moved, *path)), document.place(path), message)
 
 
-def _known_keys(model: type[BaseModel] | None) -> set[str]:
-    if model is None:
-        return set()
-    return {field.alias or name for name, field in model.model_fields.items()}
-
-
-def _model_at(model: type[BaseModel], path: KeyPath) -> type[BaseModel] | None:
-    """Follow a key path through nested models, mappings and lists of models."""
-    current: Any = model
-    for part in path:
-        current, _, _ = unwrap(current)
-        if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
-            current = field.annotation if field else None
-        else:
-            arguments = [item for item in typing.get_args(current) if item is not type(None) and item is not ...]
-            current = arguments[-1] if arguments else None
-    current, _, _ = unwrap(current)
-    return current if isinstance(current, type) and issubclass(current, BaseModel) else None
+def _without(hidden: Iterable[str], message: str) -> str:
+    """Take out of a message what may be a secret: a plugin's own validator may have put it in."""
+    for value in sorted(hidden, key=len, reverse=True):
+        for shown in (value, repr(value)[1:-1]):
+            message = message.replace(shown, "***") if shown else message
+    return message
