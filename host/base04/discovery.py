@@ -106,7 +106,7 @@ def discover(
     discovery = Discovery(HookRegistry())
     loaders: list[tuple[Plugin, Callable[[], Any]]] = [
         *_from_entry_points(settings, safe_mode, discovery),
-        *([] if safe_mode else _from_folders(settings.paths)),
+        *([] if safe_mode else _from_folders(settings, discovery)),
         *((Plugin(name, "program", _target_of(item)), lambda item=item: item) for name, item in extra_plugins),
     ]
     for plugin, load in loaders:
@@ -132,10 +132,15 @@ def _from_entry_points(
         )
         denied = why_left_out(plugin.name, distribution, settings, safe_mode)
         if denied:
-            plugin.status, plugin.reason = "denied", denied
-            discovery.plugins.setdefault(plugin.name, plugin)
+            _deny(discovery, plugin, denied)
         else:
             yield plugin, _entry_point_loader(point)
+
+
+def _deny(discovery: Discovery, plugin: Plugin, reason: str) -> None:
+    plugin.status, plugin.reason = "denied", reason
+    name = plugin.name if plugin.name not in discovery.plugins else f"{plugin.name} ({plugin.origin})"
+    discovery.plugins[name] = plugin
 
 
 def _entry_point_loader(point: importlib.metadata.EntryPoint) -> Callable[[], Any]:
@@ -168,18 +173,22 @@ def check_host_requirement(distribution: importlib.metadata.Distribution | None)
     for text in (distribution.requires or []) if distribution else []:
         if not text.lower().startswith(HOST_DISTRIBUTION):
             continue
-        from packaging.requirements import Requirement
+        from packaging.requirements import InvalidRequirement, Requirement
 
-        requirement = Requirement(text)
+        try:
+            requirement = Requirement(text)
+        except InvalidRequirement as error:
+            raise PluginRefused(f"Its requirement {text!r} cannot be read.") from error
+        applies = requirement.name.lower() == HOST_DISTRIBUTION and (
+            requirement.marker is None or requirement.marker.evaluate({"extra": ""})
+        )
         running = importlib.metadata.version(HOST_DISTRIBUTION)
-        if requirement.name.lower() == HOST_DISTRIBUTION and not requirement.specifier.contains(
-            running, prereleases=True
-        ):
+        if applies and not requirement.specifier.contains(running, prereleases=True):
             raise PluginRefused(f"It needs base04{requirement.specifier}, and this is base04 {running}.")
 
 
-def _from_folders(folders: Iterable[Path]) -> Iterator[tuple[Plugin, Callable[[], Any]]]:
-    for folder in folders:
+def _from_folders(settings: PluginSettings, discovery: Discovery) -> Iterator[tuple[Plugin, Callable[[], Any]]]:
+    for folder in settings.paths:
         path = folder.expanduser().resolve()
         if not path.is_dir():
             missing = Plugin(str(folder), "path", str(path))
@@ -187,8 +196,13 @@ def _from_folders(folders: Iterable[Path]) -> Iterator[tuple[Plugin, Callable[[]
             continue
         for item in sorted(path.iterdir()):
             module = item.stem if item.suffix == ".py" else item.name if (item / "__init__.py").is_file() else ""
-            if module.isidentifier() and not module.startswith("_"):
-                yield Plugin(module, "path", str(item)), _local_loader(module, path)
+            if not module.isidentifier() or module.startswith("_"):
+                continue
+            plugin = Plugin(module, "path", str(item))
+            if _matches(settings.deny, module):
+                _deny(discovery, plugin, "plugins.deny names it")
+            else:
+                yield plugin, _local_loader(module, path)
 
 
 def _local_loader(module: str, folder: Path) -> Callable[[], Any]:
@@ -214,7 +228,9 @@ def _raiser(error: Exception) -> Callable[[], Any]:
 def _admit(discovery: Discovery, plugin: Plugin, load: Callable[[], Any]) -> None:
     """Import and register one plugin; whatever it raises stays with it."""
     taken = discovery.plugins.get(plugin.name)
-    if taken is not None:
+    if taken is not None and taken.status == "denied":
+        discovery.plugins[f"{taken.name} ({taken.origin})"] = discovery.plugins.pop(plugin.name)
+    elif taken is not None:
         plugin.fail(f"The name {plugin.name!r} is taken by the plugin of {taken.origin}.")
         discovery.plugins[f"{plugin.name} ({plugin.origin})"] = plugin
         return
@@ -250,13 +266,20 @@ def _drop(registry: HookRegistry, plugin: Plugin, error: BaseException) -> None:
 
 def _offered(registry: HookRegistry, plugin: Plugin) -> Iterator[Candidate]:
     hooks = {f"{role}_providers": role for role in ROLES} | {"extra_providers": None}
+    seen: set[tuple[str, str]] = set()
     for hook, role in hooks.items():
         if hook not in plugin.hooks:
             continue
         for name, collect in registry.implementations(hook):
             if name == plugin.name:
                 for provider in collect() or ():
-                    yield Candidate(_checked_role(hook, role, provider), provider, plugin)
+                    candidate = Candidate(_checked_role(hook, role, provider), provider, plugin)
+                    if (candidate.role, provider.name) in seen:
+                        raise PluginRefused(
+                            f"It offers two providers {provider.name!r} of the role {candidate.role!r}."
+                        )
+                    seen.add((candidate.role, provider.name))
+                    yield candidate
 
 
 def _checked_role(hook: str, role: str | None, provider: object) -> str:
