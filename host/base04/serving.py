@@ -126,9 +126,12 @@ async def serve(
     settings = ServerSettings.model_validate({**manager.settings.server.model_dump(), **overrides})
     listener = _listen(settings.host, settings.port, manager.folder)
     with listener, _stopping_by_signals(asyncio.current_task()) as stopping:
-        async with manager:
+        try:
+            await manager.start()
             served = _config(HostApplication(manager), settings) if app is None else _config(app, settings, "on")
             await _serve_until_told(manager, served, settings, listener, on_ready, stopping)
+        finally:
+            await manager.stop()  # also what had started when a signal ended the start
 
 
 class _Stopping:

@@ -17,6 +17,7 @@ from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.errors import Fault, InvalidInput, ManagerUnavailable, NotFound
 
 PERMISSION: Final = "api_keys.manage"
+_LONGEST_S: Final = 100 * 365 * 86400
 
 _NEW_KEY: Final = jsonschema_rs.Draft202012Validator(
     {
@@ -25,7 +26,7 @@ _NEW_KEY: Final = jsonschema_rs.Draft202012Validator(
             "user_id": {"type": "string", "minLength": 1},
             "permissions": {"type": "array", "items": {"type": "string"}},
             "name": {"type": "string"},
-            "expires_in": {"type": "number", "exclusiveMinimum": 0},
+            "expires_in": {"type": "number", "exclusiveMinimum": 0, "maximum": _LONGEST_S},
             "rate_limit": {"type": "string"},
         },
         "required": ["user_id"],
