@@ -58,7 +58,7 @@ def select(discovery: Discovery, settings: HostSettings) -> Selection:
         SettingsError: settings for a role that nobody offers.
     """
     candidates = discovery.candidates
-    _refuse_unknown_roles(candidates, discovery, settings)
+    _refuse_what_is_no_instance(candidates, discovery, settings)
     choices: dict[InstanceKey, Choice] = {}
     absent: dict[str, str] = {}
     for key, wanted in _instances(candidates, settings):
@@ -145,7 +145,7 @@ def _failed_plugins(failed: Sequence[Plugin]) -> str:
     return f"\nThese plugins failed and may be what is missing (`base04 plugins` shows their tracebacks):{listed}"
 
 
-def _refuse_unknown_roles(
+def _refuse_what_is_no_instance(
     candidates: Mapping[str, Sequence[Candidate]], discovery: Discovery, settings: HostSettings
 ) -> None:
     faults = []
@@ -156,5 +156,10 @@ def _refuse_unknown_roles(
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(candidates))}."
         message = f"There is no such role; {hint}{_failed_plugins(discovery.failed())}"
         faults.append(SettingsFault(f"managers.{role}", settings.document.place(("managers", role)), message))
+    for role, wanted in settings.managers.items():
+        if DEFAULT_INSTANCE in wanted.instances:
+            path = ("managers", role, "instances", DEFAULT_INSTANCE)
+            message = f"The default instance is managers.{role} itself: write its settings there."
+            faults.append(SettingsFault(".".join(path), settings.document.place(path), message))
     if faults:
         raise SettingsError(faults)
