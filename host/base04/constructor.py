@@ -77,7 +77,7 @@ def _imported(candidate: Candidate, target: str) -> Any:
         raise ResolutionError(f"{candidate} cannot be used: {error}.{remedy}") from error
     except AttributeError as error:
         raise ResolutionError(f"{candidate} cannot be used: there is no {target!r} ({error}).") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ResolutionError(f"{candidate} cannot be used: importing {module_name!r} raised {error!r}.") from error
     return found
 
@@ -136,6 +136,10 @@ def _hints(cls: type[Manager], candidate: Candidate) -> dict[str, Any]:
         raise ResolutionError(
             f"The constructor of {cls.__qualname__} of {candidate} is annotated with {error.name!r}, which its module "
             f"{cls.__module__!r} does not have when it runs: move that import out of `if TYPE_CHECKING:`."
+        ) from error
+    except Exception as error:
+        raise ResolutionError(
+            f"The annotations of the constructor of {cls.__qualname__} of {candidate} cannot be read: {error}."
         ) from error
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
 from base04.constructor import Constructor, Dependency, inspect_constructor, load_class
-from base04.errors import ResolutionError
+from base04.errors import ResolutionError, SettingsError, SettingsFault
 from base04.selection import DEFAULT_INSTANCE, Choice, InstanceKey, Selection
 from base04.settings import HostSettings, InstanceSettings, RoleSettings
-from base04.settings_source import SettingsDocument, secret_references
+from base04.settings_source import SettingsDocument, dotted, secret_references
 
 VAULT = InstanceKey("vault")
 HOST_KEYS = frozenset(RoleSettings.model_fields)
@@ -76,6 +76,7 @@ def resolve(selection: Selection, settings: HostSettings) -> Plan:
     """Import the chosen providers, read what they need, and order them.
 
     Raises:
+        SettingsError: the part of a provider is not a mapping.
         ResolutionError: a provider cannot be imported, needs something that is not there, or needs itself; spelled
             out with role, instance, provider, plugin and parameter.
     """
@@ -107,6 +108,10 @@ def _provider_document(choice: Choice, settings: HostSettings) -> SettingsDocume
     """Put together what a provider reads: what every provider of the role reads, and its own part over it."""
     key, name = choice.key, choice.candidate.provider.name
     written = settings.document.below(*settings_path(key))
+    if not isinstance(written.values.get(name, {}), Mapping | None):
+        where = (*settings_path(key), name)
+        message = f"This must be a mapping, the settings of the provider {name!r}."
+        raise SettingsError([SettingsFault(dotted(where), settings.document.place(where), message)])
     own = written.below(name)
     parts = keys_of_the_host(key) | choice.offered
     others = {item: value for item, value in written.values.items() if item not in parts}
