@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from base04.testing.conformance.rate_limiter import CONFIGURED, RateLimiterConformance
+from base04.testing.servers.redis import RedisServer
+from base04.testing.servers.resp import RespClient
 from base04_builtin.rate_limiter import rate_limiter_providers
 from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
 from base04_builtin.rate_limiter.identifiers import normalised_address, subject_for
@@ -27,7 +29,6 @@ from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_hookspecs.errors import InvalidInput, ManagerUnavailable, NotFound
 from base04_hookspecs.rate_limiter import RateLimit
-from real_redis import RespClient, running_redis
 
 NOW_MS = 1_800_000_000_000
 
@@ -107,7 +108,7 @@ async def manager() -> AsyncIterator[GcraRateLimiterManager]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RespClient]:
-    with running_redis(tmp_path_factory.mktemp("r")) as client:
+    with RedisServer(tmp_path_factory.mktemp("r")) as started, started.client() as client:
         yield client
 
 

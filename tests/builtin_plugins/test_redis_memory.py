@@ -18,12 +18,13 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from base04.testing.conformance.redis import ADD, TOUR, TOUR_ARGUMENTS, TOUR_REPLY, RedisConformance
+from base04.testing.servers.redis import RedisServer
+from base04.testing.servers.resp import RespClient
 from base04_builtin.redis import redis_providers
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_builtin.redis.store import NEVER, MemoryStore
 from base04_hookspecs.errors import InvalidInput, ManagerError, ManagerUnavailable
 from base04_hookspecs.redis import AtomicScript, ScriptStore
-from real_redis import RespClient, running_redis
 
 WAIT_S = 20.0
 
@@ -46,7 +47,7 @@ async def manager() -> AsyncIterator[MemoryRedisManager]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RespClient]:
-    with running_redis(tmp_path_factory.mktemp("r")) as client:
+    with RedisServer(tmp_path_factory.mktemp("r")) as started, started.client() as client:
         yield client
 
 
