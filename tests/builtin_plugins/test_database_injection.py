@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from base04_builtin.database.conditions import OPERATORS, after_prefix
+from base04_builtin.database.dialects import SQLITE
 from base04_builtin.database.placeholders import translate
 from base04_builtin.database.sqlite import SqliteDatabaseManager, SqliteSettings
 from base04_hookspecs.database import Column, TableSchema
@@ -184,7 +185,7 @@ def test_hostile_values_come_back_unchanged(runner: Runner, value: str) -> None:
 @given(literal=text, before=st.sampled_from(["", "%s ", ":a ", "/* :x */ "]))
 def test_string_literals_hold_no_placeholder(literal: str, before: str) -> None:
     quoted = "'" + literal.replace("'", "''") + "'"
-    translated = translate(f"SELECT {before}{quoted}")
+    translated = translate(f"SELECT {before}{quoted}", SQLITE)
     assert translated.sql.endswith(quoted)
     assert translated.count == (1 if before in ("%s ", ":a ") else 0)
 

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from base04_builtin.database import statements
 from base04_builtin.database.conditions import Condition, after_prefix, conditions
-from base04_builtin.database.names import check_name, check_table
-from base04_builtin.database.requests import Query, Step
-from base04_builtin.database.values import Stored, to_stored
+from base04_builtin.database.dialects import Dialect
+from base04_builtin.database.names import check_name
+from base04_builtin.database.operations import check_keys, natural
+from base04_builtin.database.requests import Query, Rows, Step
+from base04_builtin.database.values import Stored, from_stored, to_stored
 from base04_hookspecs.database import ColumnType, TableSchema
 from base04_hookspecs.errors import InvalidInput
 
-_KEYS: Final = {
-    "insert": frozenset({"type", "table", "data", "expect"}),
-    "update": frozenset({"type", "table", "data", "where", "expect"}),
-    "delete": frozenset({"type", "table", "where", "expect"}),
-    "upsert": frozenset({"type", "table", "data", "where", "expect"}),
-}
+_LOOSE: Final = frozenset({"boolean", "float", "timestamp", "json"})
 
 
 class TablePlanner:
     """Plans statements on one table.
 
     Args:
+        dialect: the dialect of the database.
         name: the table.
         schema: its declaration, None for a table that was made with plain SQL.
         max_bytes: the most that one value may take.
     """
 
-    def __init__(self, name: str, schema: TableSchema | None, max_bytes: int) -> None:
+    def __init__(self, dialect: Dialect, name: str, schema: TableSchema | None, max_bytes: int) -> None:
         self.name = name
+        self._dialect = dialect
         self._schema = schema
         self._max_bytes = max_bytes
         self._types: dict[str, ColumnType] = {c.name: c.type for c in schema.columns} if schema else {}
+        self._required = frozenset(c.name for c in schema.columns if not c.nullable) if schema else frozenset()
+        self._loose = {} if dialect.typed else {name: of for name, of in self._types.items() if of in _LOOSE}
 
     def column(self, name: object) -> str:
         """Return the name of a column of the table.
@@ -51,6 +53,13 @@ class TablePlanner:
         """Return the declared type of a column, None where none is known."""
         return self._types.get(column)
 
+    def typed(self, rows: Rows) -> Rows:
+        """Return rows that were read, each value as its column was declared; they may be changed in place."""
+        for row in rows if self._loose else ():
+            for name in row.keys() & self._loose.keys():
+                row[name] = from_stored(row[name], self._loose[name], f"{self.name}.{name}")
+        return rows
+
     def columns(self, names: Sequence[str] | None) -> tuple[str, ...] | None:
         """Return the columns to read; None for whatever an undeclared table has."""
         if names is None:
@@ -64,14 +73,14 @@ class TablePlanner:
     ) -> Query:
         """Plan a ``find``."""
         shape, values = self._where(where)
-        compiled = statements.select(self.name, self.columns(columns), shape, self._order(order_by))
-        bounds = [-1 if limit is None else _natural(limit, "limit"), _natural(offset, "offset")]
+        compiled = statements.select(self._dialect, self.name, self.columns(columns), shape, self._order(order_by))
+        bounds = [self._dialect.unlimited if limit is None else natural(limit, "limit"), natural(offset, "offset")]
         return Query(compiled.sql, compiled.bind(values + bounds))
 
     def count(self, where: Any) -> Query:
         """Plan a ``count``."""
         shape, values = self._where(where)
-        compiled = statements.count(self.name, shape)
+        compiled = statements.count(self._dialect, self.name, shape)
         return Query(compiled.sql, compiled.bind(values))
 
     def step(self, operation: Mapping[str, Any], place: str) -> Step:
@@ -83,18 +92,18 @@ class TablePlanner:
         kind = operation["type"]
         expect = operation.get("expect")
         if expect is not None:
-            _natural(expect, "expected number of rows")
-        _check_keys(operation, place)
+            natural(expect, "expected number of rows")
+        check_keys(operation, place)
         if kind == "insert":
             return self._insert(operation["data"], place, expect)
         if kind == "upsert":
             return self._upsert(operation["data"], operation["where"], place, expect)
         shape, values = self._where(operation.get("where"))
         if kind == "delete":
-            compiled = statements.delete(self.name, shape)
+            compiled = statements.delete(self._dialect, self.name, shape)
             return Step(compiled.sql, compiled.bind(values), place, expect)
         names, data = self._data(operation["data"], place)
-        compiled = statements.update(self.name, names, shape)
+        compiled = statements.update(self._dialect, self.name, names, shape)
         return Step(compiled.sql, compiled.bind(data + values), place, expect)
 
     def _insert(
@@ -105,7 +114,7 @@ class TablePlanner:
             missing = [c.name for c in self._schema.columns if not c.nullable and data.get(c.name) is None]
             if missing:
                 raise InvalidInput(f"The operation {place} lacks values for {', '.join(missing)}.")
-        compiled = statements.insert(self.name, names, unless)
+        compiled = statements.insert(self._dialect, self.name, names, unless)
         return Step(compiled.sql, compiled.bind(values), place, expect)
 
     def _upsert(self, data: Any, where: Any, place: str, expect: int | None) -> Step:
@@ -117,9 +126,11 @@ class TablePlanner:
             return self._insert(both, place, expect, tuple(key))
         names, values = self._data(data, place)
         shape, matched = self._where(key)
-        compiled = statements.update(self.name, names, shape)
-        otherwise = self._insert(both, place, expect, complete=False)  # what it lacks may not be needed
-        return Step(compiled.sql, compiled.bind(values + matched), place, expect, otherwise)
+        compiled = statements.update(self._dialect, self.name, names, shape)
+        again = Step(compiled.sql, compiled.bind(values + matched), place, expect)
+        unless = tuple(key) if self._schema is not None else ()
+        absent = self._insert(both, place, expect, unless, complete=False)  # what it lacks may not be needed
+        return replace(again, otherwise=replace(absent, otherwise=again if unless else None))
 
     def _key(self, where: Any, place: str) -> dict[str, Any]:
         found = list(conditions(where, self.column))
@@ -168,48 +179,21 @@ class TablePlanner:
         if self.type_of(column) not in ("string", "text", None):
             raise InvalidInput(f"The operator 'prefix' is for text, and {column!r} is a {self.type_of(column)}.")
         following = after_prefix(value)
-        return [("gte", [value])] if following is None else [("gte", [value]), ("lt", [following])]
+        return [("from", [value])] if following is None else [("from", [value]), ("below", [following])]
 
-    def _order(self, order_by: Sequence[str]) -> tuple[str, ...]:
+    def _order(self, order_by: Sequence[str]) -> statements.Order:
         if isinstance(order_by, str):
             raise InvalidInput("The order must be a list of column names, '-name' for descending.")
+        order = []
         for name in order_by:
             if not isinstance(name, str):
                 raise InvalidInput(f"The order {name!r:.100} is not the name of a column.")
-            self.column(name.removeprefix("-"))
-        return tuple(order_by)
+            column = self.column(name.removeprefix("-"))
+            order.append((column, name.startswith("-"), column not in self._required))
+        return tuple(order)
 
     def _stored(self, column: str, value: Any) -> Stored:
         return to_stored(value, self.type_of(column), f"the column {column!r}", self._max_bytes)
-
-
-def operation_table(operation: Any, place: str) -> str:
-    """Return the table of an operation.
-
-    Raises:
-        InvalidInput: it is not an operation.
-    """
-    kind = operation.get("type") if isinstance(operation, Mapping) else None
-    if not isinstance(kind, str) or kind not in _KEYS:
-        raise InvalidInput(f"The operation {place} must be a mapping whose 'type' is one of {', '.join(_KEYS)}.")
-    return check_table(operation.get("table"))
-
-
-def _check_keys(operation: Mapping[str, Any], place: str) -> None:
-    kind = operation["type"]
-    unknown = [str(key) for key in operation if key not in _KEYS[kind]]
-    required = _KEYS[kind] - {"expect"} - ({"where"} if kind == "update" else set())
-    missing = sorted(required - operation.keys())
-    if unknown or missing:
-        raise InvalidInput(
-            f"The operation {place} ({kind}) takes {', '.join(sorted(_KEYS[kind]))}; "
-            f"unknown: {', '.join(unknown) or 'none'}; missing: {', '.join(missing) or 'none'}."
-        )
-    if "where" in operation and not operation["where"]:
-        raise InvalidInput(
-            f"The operation {place} ({kind}) has an empty 'where', which would touch every row: give conditions"
-            + (", or leave 'where' out if every row is meant." if kind == "update" else ".")
-        )
 
 
 def _padded(values: list[Any]) -> list[Any]:
@@ -218,9 +202,3 @@ def _padded(values: list[Any]) -> list[Any]:
         return values
     length = 1 << (len(values) - 1).bit_length()
     return values + values[-1:] * (length - len(values))
-
-
-def _natural(value: Any, what: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**63:
-        raise InvalidInput(f"The {what} must be a whole number of at least 0, not {value!r:.100}.")
-    return value

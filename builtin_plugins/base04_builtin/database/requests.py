@@ -11,10 +11,14 @@ from base04_hookspecs.database import TableSchema
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One statement by itself; the result is its rows, or the number of rows it touched."""
+    """One statement by itself; the result is its rows, or the number of rows it touched.
+
+    ``keyword`` is the first word of a caller's own statement, empty for the manager's.
+    """
 
     sql: str
     params: tuple[Stored, ...] = ()
+    keyword: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ClauseElement, ColumnElement, quoted_name
 
+from base04_builtin.database.dialects import Dialect
+
 Shape = tuple[tuple[str, str, int], ...]
-"""Conditions without their values: column, operator (``null`` and ``range`` beside the contract's), how many values."""
+"""Conditions without their values: column, operator (``null`` and others beside the contract's), how many values."""
+Order = tuple[tuple[str, bool, bool], ...]
+"""An order: column, whether descending, whether there may be nulls."""
+
+_INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+_COMPILERS: Final[dict[str, sa.Dialect]] = {
+    "sqlite": sqlite.dialect(paramstyle="qmark"),
+    "postgresql": postgresql.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]  # as it is there
+}
 
 
 class Compiled(NamedTuple):
@@ -30,53 +40,54 @@ class Compiled(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def insert(table: str, columns: tuple[str, ...], unless: tuple[str, ...] = ()) -> Compiled:
+def insert(dialect: Dialect, table: str, columns: tuple[str, ...], unless: tuple[str, ...] = ()) -> Compiled:
     """Insert a row of the values, in order of the columns; do nothing where the key ``unless`` is taken."""
     target = _table(table, columns)
-    statement = sqlite.insert(target).values({target.c[name]: _value(i) for i, name in enumerate(columns)})
+    statement = _INSERT[dialect.name](target).values({target.c[name]: _value(i) for i, name in enumerate(columns)})
     if unless:
         statement = statement.on_conflict_do_nothing(index_elements=[target.c[name] for name in unless])
-    return _compiled(statement)
+    return _compiled(dialect, statement)
 
 
 @lru_cache(maxsize=1024)
-def update(table: str, columns: tuple[str, ...], shape: Shape) -> Compiled:
+def update(dialect: Dialect, table: str, columns: tuple[str, ...], shape: Shape) -> Compiled:
     """Set columns where conditions hold: values of the columns first, then those of the conditions."""
     target = _table(table, (*columns, *(column for column, _, _ in shape)))
     statement = sa.update(target).values({target.c[name]: _value(i) for i, name in enumerate(columns)})
-    return _compiled(statement.where(*_where(target, shape, len(columns))))
+    return _compiled(dialect, statement.where(*_where(dialect, target, shape, len(columns))))
 
 
 @lru_cache(maxsize=1024)
-def delete(table: str, shape: Shape) -> Compiled:
+def delete(dialect: Dialect, table: str, shape: Shape) -> Compiled:
     """Delete where conditions hold."""
     target = _table(table, tuple(column for column, _, _ in shape))
-    return _compiled(sa.delete(target).where(*_where(target, shape, 0)))
+    return _compiled(dialect, sa.delete(target).where(*_where(dialect, target, shape, 0)))
 
 
 @lru_cache(maxsize=1024)
-def select(table: str, columns: tuple[str, ...] | None, shape: Shape, order_by: tuple[str, ...]) -> Compiled:
-    """Select columns, or all, where conditions hold. The last two values are the limit (-1 for none) and the offset."""
-    order = [name.removeprefix("-") for name in order_by]
-    target = _table(table, (*(columns or ()), *(column for column, _, _ in shape), *order))
+def select(dialect: Dialect, table: str, columns: tuple[str, ...] | None, shape: Shape, order: Order) -> Compiled:
+    """Select columns, or all, where conditions hold. The last two values are the limit and the offset."""
+    target = _table(table, (*(columns or ()), *(column for column, _, _ in shape), *(column for column, _, _ in order)))
     wanted = [sa.literal_column("*")] if columns is None else [target.c[name] for name in columns]
     count = sum(arity for _, _, arity in shape)
     statement = (
         sa.select(*wanted)
         .select_from(target)
-        .where(*_where(target, shape, 0))
-        .order_by(*(target.c[n[1:]].desc() if n.startswith("-") else target.c[n].asc() for n in order_by))
+        .where(*_where(dialect, target, shape, 0))
+        .order_by(*(_ordered(dialect, target.c[name], down, nullable) for name, down, nullable in order))
         .limit(_value(count))
         .offset(_value(count + 1))
     )
-    return _compiled(statement)
+    return _compiled(dialect, statement)
 
 
 @lru_cache(maxsize=1024)
-def count(table: str, shape: Shape) -> Compiled:
+def count(dialect: Dialect, table: str, shape: Shape) -> Compiled:
     """Count where conditions hold; the column is called ``n``."""
     target = _table(table, tuple(column for column, _, _ in shape))
-    return _compiled(sa.select(sa.func.count().label("n")).select_from(target).where(*_where(target, shape, 0)))
+    return _compiled(
+        dialect, sa.select(sa.func.count().label("n")).select_from(target).where(*_where(dialect, target, shape, 0))
+    )
 
 
 def _table(name: str, columns: tuple[str, ...]) -> sa.TableClause:
@@ -88,13 +99,28 @@ def _value(index: int) -> sa.BindParameter[Any]:
     return sa.bindparam(f"0{index}")  # no column can have that name, so none is mistaken for it
 
 
-def _where(target: sa.TableClause, shape: Shape, first: int) -> list[ColumnElement[bool]]:
+def _where(dialect: Dialect, target: sa.TableClause, shape: Shape, first: int) -> list[ColumnElement[bool]]:
     clauses = []
     for column, operator, arity in shape:
         values = [_value(first + i) for i in range(arity)]
-        clauses.append(_CLAUSES[operator](target.c[column], values))
+        compared = target.c[column]
+        if operator in ("from", "below"):
+            compared, operator = _by_code_point(dialect, compared), "gte" if operator == "from" else "lt"
+        clauses.append(_CLAUSES[operator](compared, values))
         first += arity
     return clauses
+
+
+def _ordered(dialect: Dialect, column: Any, down: bool, nullable: bool) -> ColumnElement[Any]:
+    """Order by a column, nulls before everything else (ascending) on every database: some have them last."""
+    ordered: ColumnElement[Any] = column.desc() if down else column.asc()
+    if nullable and dialect.name == "postgresql":
+        return ordered.nulls_last() if down else ordered.nulls_first()
+    return ordered
+
+
+def _by_code_point(dialect: Dialect, column: Any) -> Any:
+    return column.collate("C") if dialect.name == "postgresql" else column
 
 
 _CLAUSES: dict[str, Callable[[Any, list[Any]], ColumnElement[bool]]] = {
@@ -111,6 +137,6 @@ _CLAUSES: dict[str, Callable[[Any, list[Any]], ColumnElement[bool]]] = {
 }
 
 
-def _compiled(statement: ClauseElement) -> Compiled:
-    compiled: Any = statement.compile(dialect=sqlite.dialect(paramstyle="qmark"))
+def _compiled(dialect: Dialect, statement: ClauseElement) -> Compiled:
+    compiled: Any = statement.compile(dialect=_COMPILERS[dialect.name])
     return Compiled(str(compiled), tuple(int(name) for name in compiled.positiontup or ()))

@@ -97,10 +97,10 @@ def _float(value: Any) -> float:
     return number
 
 
-def _boolean(value: Any) -> int:
+def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise Refused(f"must be true or false, and it is {_type(value)}")
-    return int(value)
+    return value
 
 
 def _timestamp(value: Any) -> float:
@@ -150,7 +150,7 @@ def _string_in_json(value: Any) -> None:
 
 def _any(value: Any) -> Stored:
     if isinstance(value, bool):
-        return int(value)
+        return value
     if isinstance(value, str):
         return _string(value)
     if isinstance(value, int):

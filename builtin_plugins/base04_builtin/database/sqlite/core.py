@@ -5,37 +5,47 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 
-from base04_builtin.database.requests import Query, Step, Transaction
+from base04_builtin.database.catalogue import Catalogue
+from base04_builtin.database.ddl import CATALOGUE, VERSIONS
+from base04_builtin.database.dialects import SQLITE
+from base04_builtin.database.migration import Migrator
+from base04_builtin.database.requests import EnsureTable, Query, Rows, Step, Transaction
 from base04_builtin.database.sqlite.lane import Lane
-from base04_builtin.database.sqlite.migration import Migrator
+from base04_builtin.database.sqlite.migration import SqliteMigrationStore
 from base04_builtin.database.sqlite.session import SqliteSession
 from base04_builtin.database.sqlite.settings import SqliteSettings
-from base04_builtin.database.sqlite.tables import CATALOGUE, OWN_TABLES, VERSIONS
-from base04_hookspecs import HealthReport, HealthStatus, health_report
-from base04_hookspecs.database import TableSchema
-from base04_hookspecs.errors import ConfigurationError, ManagerUnavailable
-
-if TYPE_CHECKING:
-    from base04_builtin.database.sqlite.catalogue import Catalogue
+from base04_builtin.database.sqlite.tables import OWN_TABLES
+from base04_hookspecs import AccessRole, HealthReport, HealthStatus, health_report
+from base04_hookspecs.database import DatabaseManager, Migration, PoolStatus, TableSchema
+from base04_hookspecs.errors import ConfigurationError, ManagerUnavailable, NotSupported
 
 _KNOWN: Final = 2048
 
 
 class SqliteCore:
-    """One database file and everything that is open for it."""
+    """One database file and everything that is open for it.
+
+    ``admin`` may do what ``read_write`` may: a file has no users. ``read_only`` uses connections on which SQLite itself
+    refuses every change.
+    """
+
+    dialect = SQLITE
 
     def __init__(self, settings: SqliteSettings) -> None:
         self.settings = settings
+        self.max_value_bytes = settings.max_value_bytes
         self.path = Path(settings.path).absolute()
         self.readers = Lane("reading", settings.readers, self._open_reader, settings.pool_timeout)
         self.writer = Lane("writing", 1, self._open_writer, settings.pool_timeout)
-        self.migrator = Migrator(self.path, self.readers, self.writer, settings.migration_timeout)
-        self.known_to_write: dict[str, None] = {}
-        self._declared: list[TableSchema] = []
-        self._catalogue: Catalogue | None = None
+        self.catalogue = Catalogue(SQLITE, settings.max_value_bytes, self._stored_tables)
+        self._migrator = Migrator(
+            SqliteMigrationStore(self.path, self.readers, self.writer, settings.migration_timeout)
+        )
+        self._known_to_write: dict[str, None] = {}
         self._inode = 0
 
     async def open(self) -> None:
@@ -60,30 +70,65 @@ class SqliteCore:
         finally:
             await self.writer.close()
 
-    async def catalogue(self) -> Catalogue:
-        """Return the declarations of tables. The planner must have been loaded."""
-        if self._catalogue is None:
-            from base04_builtin.database.sqlite.catalogue import Catalogue
+    async def query(self, query: Query, access: AccessRole) -> Any:
+        """Run a statement on a read-only connection, and if SQLite says that it writes, on the writing one."""
+        if access == "read_only" or query.sql not in self._known_to_write:
+            try:
+                return await self.readers.submit(query)
+            except NotSupported:
+                if access == "read_only":
+                    raise
+        result = await self.writer.submit(query)
+        self._remember_write(query.sql)
+        return result
 
-            self._catalogue = Catalogue(self.readers, self.settings.max_value_bytes)
-            for table in self._declared:
-                self._catalogue.remember(table)
-        return self._catalogue
+    async def rows(self, query: Query, access: AccessRole) -> Rows:
+        """Run a statement that reads."""
+        rows: Rows = await self.readers.submit(query)
+        return rows
 
-    def declared(self, table: TableSchema) -> None:
-        """Take note of a table that was just declared."""
-        if self._catalogue is None:
-            self._declared.append(table)
-        else:
-            self._catalogue.remember(table)
+    async def transaction(self, steps: tuple[Step, ...], access: AccessRole) -> bool:
+        """Carry out all steps or none."""
+        done: bool = await self.writer.submit(Transaction(steps))
+        return done
 
-    def remember_write(self, sql: str) -> None:
-        """Remember that a statement writes, so that it goes straight to the writer the next time."""
-        if len(self.known_to_write) >= _KNOWN:
-            self.known_to_write.pop(next(iter(self.known_to_write)), None)
-        self.known_to_write[sql] = None
+    async def ensure_table(self, table: TableSchema, access: AccessRole) -> TableSchema:
+        """Create or complete a table."""
+        schema: TableSchema = await self.writer.submit(EnsureTable(table))
+        return schema
 
-    async def health(self) -> HealthReport:
+    async def migrate(self, database: DatabaseManager, owner: str, migrations: Sequence[Migration]) -> int:
+        """Bring the stored schema of an owner up to date."""
+        return await self._migrator.migrate(database, owner, migrations)
+
+    async def answers(self, access: AccessRole) -> bool:
+        """Tell whether the file can be read."""
+        try:
+            await self.readers.submit(Query("SELECT count(*) AS n FROM sqlite_master"))
+        except ManagerUnavailable:
+            return False
+        return True
+
+    def pool_status(self, access: AccessRole) -> PoolStatus:
+        """Return the use of the reading connections and the writing one together."""
+        lanes = (self.readers, self.writer)
+        return {
+            "size": sum(lane.size for lane in lanes),
+            "in_use": sum(lane.in_use for lane in lanes),
+            "idle": sum(lane.idle for lane in lanes),
+            "waiting": sum(lane.waiting for lane in lanes),
+        }
+
+    async def _stored_tables(self) -> list[str]:
+        rows = await self.readers.submit(Query(f"SELECT definition FROM {CATALOGUE}"))  # noqa: S608 - a constant
+        return [row["definition"] for row in rows]
+
+    def _remember_write(self, sql: str) -> None:
+        if len(self._known_to_write) >= _KNOWN:
+            self._known_to_write.pop(next(iter(self._known_to_write)), None)
+        self._known_to_write[sql] = None
+
+    async def health(self, access: AccessRole) -> HealthReport:
         """Ask the file, and report."""
         began = time.perf_counter()
         errors = self.readers.unavailable + self.writer.unavailable

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from base04_builtin.database.sqlite.access import SqliteAccess
+from base04_builtin.database.sql_access import SqlAccess
 from base04_builtin.database.sqlite.core import SqliteCore
 from base04_builtin.database.sqlite.settings import SqliteSettings
 
 
-class SqliteDatabaseManager(SqliteAccess):
+class SqliteDatabaseManager(SqlAccess):
     """A database in one file.
 
     A whole transaction is one hop to the writing thread; reads go to a few read-only connections, which see what has
@@ -15,7 +15,8 @@ class SqliteDatabaseManager(SqliteAccess):
     """
 
     def __init__(self, settings: SqliteSettings) -> None:
-        super().__init__(SqliteCore(settings))
+        self._file = SqliteCore(settings)
+        super().__init__(self._file)
 
     async def start(self) -> None:
         """Make the file where missing and open it.
@@ -24,8 +25,8 @@ class SqliteDatabaseManager(SqliteAccess):
             ConfigurationError: the file or its folder cannot be made.
             ManagerUnavailable: the file cannot be used just now.
         """
-        await self._core.open()
+        await self._file.open()
 
     async def stop(self) -> None:
         """Finish what was begun and close all connections."""
-        await self._core.close()
+        await self._file.close()

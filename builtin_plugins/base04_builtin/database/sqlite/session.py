@@ -12,10 +12,11 @@ from urllib.parse import quote
 
 import structlog
 
+from base04_builtin.database.ddl import OWN_PREFIX
 from base04_builtin.database.requests import EnsureTable, Query, Request, Rows, Step, Transaction
 from base04_builtin.database.sqlite.errors import breaks_connection, primary_code, translated
 from base04_builtin.database.sqlite.settings import SqliteSettings
-from base04_builtin.database.sqlite.tables import OWN_PREFIX, ensure_table
+from base04_builtin.database.sqlite.tables import ensure_table
 from base04_hookspecs.errors import Conflict, InvalidInput, ManagerUnavailable, OutcomeUnknown
 
 log = structlog.get_logger()
