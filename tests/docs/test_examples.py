@@ -1,0 +1,272 @@
+"""The examples of the pages, run."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from base04 import AppManager
+from base04.settings import load_settings
+from base04_hookspecs import ANONYMOUS, Principal, host_hooks
+from base04_hookspecs.context import RequestContext
+from base04_hookspecs.database import DatabaseManager
+from base04_hookspecs.errors import AuthenticationError, InvalidInput, PermissionDenied, RateLimited
+from base04_hookspecs.host_hooks import ActionCall, AuditEvent, Credentials
+from docs_kit import EXAMPLES, SAMPLES
+
+NOBODY_ELSE = {"autoload": False}
+"""Keeps out whatever else is installed where the tests run."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a fresh folder, the present one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BASE04_PLUGINS__AUTOLOAD", "false")
+    return tmp_path
+
+
+@pytest.fixture
+def pack(folder: Path) -> Path:
+    """Return the folder with the pack of notes in it."""
+    shutil.copytree(EXAMPLES / "pack", folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def example(*path: str) -> ModuleType:
+    """Run a file of the examples, as a module of its own."""
+    file = EXAMPLES.joinpath(*path)
+    spec = importlib.util.spec_from_file_location("example_" + file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def client(app: Any) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url="http://test")
+
+
+def examples(suffix: str) -> Iterator[Path]:
+    yield from sorted(EXAMPLES.rglob(f"*{suffix}"))
+
+
+# Settings
+
+
+def test_full_settings_are_the_defaults(folder: Path) -> None:
+    written = load_settings(EXAMPLES / "run" / "base04.yaml", environ={})
+    defaults = load_settings({}, environ={})
+    for section in ("data_dir", "server", "plugins", "log"):
+        assert getattr(written, section) == getattr(defaults, section)
+    limiter, usual = written.managers["rate_limiter"], defaults.role("rate_limiter")
+    assert (limiter.required, limiter.start_timeout, limiter.stop_timeout) == (
+        usual.required,
+        usual.start_timeout,
+        usual.stop_timeout,
+    )
+
+
+async def test_host_starts_with_full_settings(folder: Path) -> None:
+    settings = yaml.safe_load((EXAMPLES / "run" / "base04.yaml").read_text(encoding="utf-8"))
+    async with AppManager({**settings, "plugins": NOBODY_ELSE}) as app:
+        reports = app.get_manager("database", "reports")
+        assert isinstance(reports, DatabaseManager)
+        assert (folder / "base04-data" / "reports.sqlite3").exists()
+
+
+def test_references_are_put_in(folder: Path) -> None:
+    (folder / "issuer.txt").write_text("acme\n")
+    settings = load_settings(EXAMPLES / "run" / "references.yaml", environ={"APP_HOME": "/srv/app"})
+    assert settings.data_dir == Path("/srv/app/data")
+    assert settings.document.values["managers"]["jwt"] == {"issuer": "acme"}
+
+
+@pytest.mark.parametrize("file", [path for path in examples(".yaml") if "actions" not in path.parts], ids=str)
+def test_every_settings_file_can_be_read(file: Path, folder: Path) -> None:
+    (folder / "issuer.txt").write_text("acme")
+    load_settings(file, environ={"APP_HOME": "/srv/app"})
+
+
+async def test_environment_takes_the_place_of_settings(folder: Path) -> None:
+    environ = {"BASE04_SERVER__PORT": "8001", "BASE04_MANAGERS__RATE_LIMITER__LIMITS": "{ip: 100/minute}"}
+    settings = load_settings(EXAMPLES / "run" / "base04.yaml", environ=environ)
+    assert settings.server.port == 8001
+    assert settings.document.values["managers"]["rate_limiter"]["limits"] == {"ip": "100/minute"}
+
+
+async def test_secrets_come_from_the_vault(folder: Path) -> None:
+    """The settings of the mailer, with its password in another role's settings: ``issuer`` stands in for it."""
+    written = yaml.safe_load((EXAMPLES / "hello_plugin" / "secret.yaml").read_text(encoding="utf-8"))
+    reference = written["managers"]["mailer"]["smtp"]["password"]
+    async with AppManager({"plugins": NOBODY_ELSE}, only=["vault"]) as app:
+        await app.vault_manager.set_secret_value("mail/smtp", "password", "from the vault")
+    async with AppManager({"plugins": NOBODY_ELSE, "managers": {"jwt": {"issuer": reference}}}, only=["jwt"]) as app:
+        token = await app.jwt_manager.create_access_token("ada")
+        assert (await app.jwt_manager.validate_token(token))["iss"] == "from the vault"
+
+
+async def test_application_for_other_servers_serves(folder: Path) -> None:
+    (folder / "base04.yaml").write_text("plugins: {autoload: false}\n")
+    app = example("run", "server.py").app
+    async with app.router.lifespan_context(app), client(app) as http:
+        assert (await http.get("/health")).json() == {"status": "healthy"}
+
+
+# The pack
+
+
+async def test_notes_are_kept_and_found(pack: Path) -> None:
+    writer = Principal("ada", ("notes.write",), method="token")
+    async with AppManager() as app:
+        assert await app.action_discovery_manager.get_faults() == []
+        await app.run_action("notes.add", {"text": "Buy milk", "tag": "shopping"}, principal=writer)
+        assert await app.run_action("notes.add_many", {"texts": ["one", "two"]}, principal=writer) == 2
+        found = await app.run_action("notes.search", {"tag": "todo"}, principal=writer)
+        assert [(note["text"], note["author"]) for note in found] == [("one", "ada"), ("two", "ada")]
+        assert [await app.run_action("visits"), await app.run_action("visits")] == [1, 2]
+
+
+async def test_notes_are_guarded(pack: Path) -> None:
+    reader = Principal("bob", ("notes.read",), method="token")
+    writer = Principal("ada", ("notes.*",), method="token")
+    async with AppManager() as app:
+        with pytest.raises(AuthenticationError):
+            await app.run_action("notes.add", {"text": "x"}, principal=ANONYMOUS)
+        with pytest.raises(PermissionDenied) as denied:
+            await app.run_action("notes.add", {"text": "x"}, principal=reader)
+        assert denied.value.missing == ("notes.write",)
+        with pytest.raises(InvalidInput) as invalid:
+            await app.run_action("notes.add", {"text": "", "tga": "todo"}, principal=writer)
+        assert [fault.pointer for fault in invalid.value.faults] == ["/text", "/tga"]
+        with pytest.raises(RateLimited) as limited:
+            await add_without_end(app, writer)
+        assert limited.value.exceeded == ("action",)
+
+
+async def add_without_end(app: AppManager, writer: Principal) -> None:
+    for _ in range(1000):
+        await app.run_action("notes.add", {"text": "x"}, principal=writer)
+
+
+# Plugins
+
+
+async def test_first_plugin_serves_its_route(folder: Path) -> None:
+    plugin = example("hello_plugin", "src", "acme_hello", "plugin.py")
+    manager = AppManager({}, plugins=[("acme-hello", plugin)])
+    async with manager, client(manager.serve) as http:
+        assert (await http.get("/hello")).json() == {"message": "Hello!"}
+
+
+async def test_every_hook_of_the_office_takes_part(pack: Path) -> None:
+    office = example("office", "plugins", "office.py")
+    ada = Principal("ada", ("notes.*",), method="token")
+    manager = AppManager("base04.yaml", plugins=[("office", office)])
+    async with manager, client(manager.serve) as http:
+        (described,) = [item for item in manager.list_plugins() if item["name"] == "office"]
+        hooks = {name for name, item in vars(host_hooks).items() if hasattr(item, "base04_spec")}
+        assert {*described["contributes"]["hooks"]} == hooks - {"extra_providers"}
+        answer = await http.get("/whoami")
+        assert (answer.json(), answer.headers["x-served-by"]) == ({"user_id": None}, "office")
+        await manager.run_action("notes.add", {"text": "  Buy milk  "}, principal=ada)
+        (note,) = await manager.run_action("notes.search", {"tag": "todo"}, principal=ada)
+        assert note["text"] == "Buy milk"
+        assert await manager.services_manager.get_service("office") == {"floor": 3}
+        events = {hook["name"]: hook for hook in await manager.hooks_manager.list_hooks()}
+        assert events["action.executed"]["callbacks"] == [f"{office.__name__}.on_executed"]
+
+
+async def test_badge_proves_who_is_calling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    office = example("office", "plugins", "office.py")
+    monkeypatch.setenv("OFFICE_BADGE", "x7Kq")
+    manager = AppManager({}, plugins=[("office", office)])
+    async with manager, client(manager.serve) as http:
+        assert (await http.get("/whoami", headers={"x-badge": "x7Kq"})).json() == {"user_id": "office"}
+        assert (await http.get("/whoami", headers={"x-badge": "other"})).status_code == 401
+    assert await office.by_badge(Credentials({}, None)) is None
+
+
+async def test_archive_is_closed_and_rooms_are_guarded(pack: Path) -> None:
+    office = example("office", "plugins", "office.py")
+    async with AppManager() as app:
+        info = await app.action_discovery_manager.find_action("notes.search")
+        assert info is not None
+    call = ActionCall({**info, "pack": "archive"}, {}, RequestContext("r"))
+    with pytest.raises(PermissionDenied):
+        await office.tidy(call)
+    assert office.staff_only(ANONYMOUS, "staff", "join") is False
+    assert office.staff_only(Principal("ada", ("office.*",), method="token"), "staff", "emit") is True
+    assert office.staff_only(ANONYMOUS, "news", "join") is None
+    event = AuditEvent(
+        event="key.created",
+        at=0.0,
+        outcome="success",
+        user_id="ada",
+        client_ip=None,
+        request_id=None,
+        details={},
+    )
+    assert await office.keep(event) is None
+
+
+async def test_named_instance_reaches_a_handler(folder: Path) -> None:
+    written = yaml.safe_load((EXAMPLES / "swap" / "instances.yaml").read_text(encoding="utf-8"))
+    (folder / "actions").mkdir()
+    shutil.copy(EXAMPLES / "swap" / "reports.py", folder / "actions")
+    (folder / "actions" / "reports.yaml").write_text(
+        "pack: reports\nversion: 1.0.0\nactions:\n  count:\n    handler: .reports:count\n    access: public\n"
+        "    parameters: {table: {type: string}}\n    required: [table]\n"
+    )
+    written["managers"]["action_discovery"] = {"folders": ["actions"]}
+    async with AppManager(written) as app:
+        reports = app.get_db_manager("read_write", "reports")
+        await reports.execute_query("CREATE TABLE sales (id INTEGER PRIMARY KEY)")
+        await reports.execute_transaction([{"type": "insert", "table": "sales", "data": {"id": 7}}])
+        assert await app.run_action("reports.count", {"table": "sales"}) == 1
+
+
+# Embedding
+
+
+async def test_program_keeps_a_state(folder: Path) -> None:
+    state = await example("embed", "job.py").main()
+    assert (state["data"], state["version"]) == ({"rows": 120}, 2)
+    assert (folder / "job-data" / "base04.sqlite3").exists()
+
+
+async def test_program_uses_everything(pack: Path) -> None:
+    assert await example("embed", "everything.py").main() == {"rows": [{"text": "Buy milk"}], "health": "healthy"}
+
+
+async def test_host_joins_an_application(folder: Path) -> None:
+    app = example("embed", "join.py").app
+    async with app.router.lifespan_context(app), client(app) as http:
+        assert [(await http.get("/")).json()["visits"] for _ in range(2)] == [1, 2]
+        assert (await http.get("/health")).json() == {"status": "healthy"}
+
+
+async def test_factory_takes_plugins(folder: Path) -> None:
+    app = example("embed", "factory.py").app
+    async with app.router.lifespan_context(app), client(app) as http:
+        assert (await http.get("/version")).text == "1.0"
+        assert app.manager.is_initialized()
+    assert not app.manager.is_initialized()
+
+
+def test_program_that_is_not_async(pack: Path) -> None:
+    assert example("embed", "plain.py").main() == {"greeting": {"text": "Hello"}, "visits": 1}
+
+
+def test_samples_are_where_the_pages_say() -> None:
+    for name in ("greetings", "limits_rate_limiter", "mailer"):
+        assert (SAMPLES / name / "pyproject.toml").is_file()
