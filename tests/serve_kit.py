@@ -158,7 +158,7 @@ class Server:
     def url(self) -> str:
         """Where it serves; waits until it does."""
         line = self.stdout.wait_for("Base04 serves http://")
-        assert line is not None, f"It does not serve:\n{self.stdout.text}{self.stderr.text}"
+        assert line is not None, f"It does not serve:\n{self.stdout.text}{self.stderr.text[-1000:]}"
         return line.split()[-1]
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,6 +104,8 @@ def run(arguments: list[str]) -> None:
         finally:
             sys.stdout.flush()
     except Base04Error as error:
+        if error.__cause__ is not None and not isinstance(error.__cause__, Base04Error | OSError):
+            traceback.print_exception(error.__cause__)  # nobody foresaw it: whoever wrote the plugin wants its place
         sys.stderr.write(f"base04: {error}\n")
         sys.exit(1)
     except BrokenPipeError:  # whoever reads has read enough; nothing is left for the interpreter to flush

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from base04.generation import Generation
-from base04.http.access import demand
+from base04.http.access import context_of, demand
+from base04.http.audit import Audit
 from base04.http.bodies import read_json
 from base04.http.json_response import JSONAnswer
 from base04_hookspecs.api_key import ApiKeyManager
@@ -35,7 +36,7 @@ _NEW_KEY: Final = jsonschema_rs.Draft202012Validator(
 )
 
 
-def routes(generation: Generation, max_body_bytes: int) -> list[Route]:
+def routes(generation: Generation, audit: Audit, max_body_bytes: int) -> list[Route]:
     """Return the routes; they need the permission ``api_keys.manage``."""
 
     def manager(request: Request) -> ApiKeyManager:
@@ -53,7 +54,10 @@ def routes(generation: Generation, max_body_bytes: int) -> list[Route]:
             raise InvalidInput("The body does not describe a new API key.", faults)
         user_id = body.pop("user_id")
         key = await keys.generate_api_key(user_id, body.pop("permissions", None), **body)
-        return JSONAnswer({"api_key": key, **await keys.get_api_key_info(key)}, 201)
+        info = await keys.get_api_key_info(key)
+        granted = {"key_id": info["key_id"], "for_user": info["user_id"], "permissions": info["permissions"]}
+        await audit.tell("api_key.created", "success", context_of(request), **granted)
+        return JSONAnswer({"api_key": key, **info}, 201)
 
     async def list_keys(request: Request) -> Response:
         keys = manager(request)
@@ -70,6 +74,7 @@ def routes(generation: Generation, max_body_bytes: int) -> list[Route]:
         keys, key_id = manager(request), request.path_params["key_id"]
         if not await keys.revoke_api_key(key_id):
             raise NotFound(f"There is no API key {key_id!r}, or it is revoked already.")
+        await audit.tell("api_key.revoked", "success", context_of(request), key_id=key_id)
         return Response(status_code=204)
 
     return [

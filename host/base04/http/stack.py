@@ -12,12 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
 from base04.http import actions, api_keys, health, inventory
+from base04.http.audit import Audit
 from base04.http.authentication import authenticate
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.plugin_parts import admitted_routes, wrapped
 from base04.http.problems import internal_error, problem_of, respond
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
-from base04_hookspecs.errors import AuthenticationError, Base04Error
+from base04_hookspecs.errors import AuthenticationError, Base04Error, PermissionDenied
 from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
@@ -60,10 +61,11 @@ class Dispatch:
 
     def __init__(self, generation: Generation, app: AppManager) -> None:
         self._generation = generation
+        self._audit = Audit(generation.contributions.audit_event)
         limit = app.settings.server.max_body_bytes
         self._run_action = actions.ActionEndpoint(generation, limit)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
-        own += api_keys.routes(generation, limit)
+        own += api_keys.routes(generation, self._audit, limit)
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,14 +79,7 @@ class Dispatch:
             else:
                 await self._serve_request(path, context, scope, receive, send)
         except (Base04Error, HTTPException) as error:
-            if isinstance(error, AuthenticationError):
-                _log.info(
-                    "a caller was refused",
-                    reason=error.reason,
-                    client_ip=context.client_ip,
-                    path=path,
-                    request_id=context.request_id,
-                )
+            await self._note_refusal(error, scope.get("base04.context", context), path)
             refusal = (
                 None if exchange.answered else problem_of(self._with_all_methods(error, scope), exchange.request_id)
             )
@@ -122,6 +117,19 @@ class Dispatch:
         if principal is ANONYMOUS:
             return context
         return RequestContext(context.request_id, principal, context.client_ip, context.source)
+
+    async def _note_refusal(self, error: Exception, context: RequestContext, path: str) -> None:
+        if isinstance(error, AuthenticationError):
+            _log.info(
+                "a caller was refused",
+                reason=error.reason,
+                client_ip=context.client_ip,
+                path=path,
+                request_id=context.request_id,
+            )
+            await self._audit.tell("auth.denied", "denied", context, path=path, reason=error.reason)
+        elif isinstance(error, PermissionDenied):
+            await self._audit.tell("auth.denied", "denied", context, path=path, missing=list(error.missing))
 
     def _with_all_methods(self, error: Exception, scope: Scope) -> Exception:
         """Complete a 405: Starlette's ``Allow`` names the methods of one route, and a path may have several."""
