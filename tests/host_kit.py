@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+import types
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -71,6 +73,42 @@ class Plain(Manager):
 
     async def health_check(self) -> HealthReport:
         return health_report()
+
+
+Step = Callable[[Any], Awaitable[None]]
+
+
+def noting(cls: type[Manager], journal: list[str], *, start: Step | None = None, stop: Step | None = None) -> Any:
+    """Return a subclass that writes its starts and stops into a journal, after (start) and before (stop) a step."""
+
+    async def noted_start(self: Manager) -> None:
+        if start is not None:
+            await start(self)
+        journal.append(f"start {cls.role}")
+
+    async def noted_stop(self: Manager) -> None:
+        journal.append(f"stop {cls.role}")
+        if stop is not None:
+            await stop(self)
+
+    body = {"start": noted_start, "stop": noted_stop, "__module__": cls.__module__}
+    return types.new_class(cls.__name__, (cls,), exec_body=lambda namespace: namespace.update(body))
+
+
+def raising(*errors: BaseException) -> Step:
+    """Return a step that raises each error in turn, then none."""
+    left = list(errors)
+
+    async def step(_: Any) -> None:
+        if left:
+            raise left.pop(0)
+
+    return step
+
+
+async def hanging(_: Any) -> None:
+    """A step that never ends by itself."""
+    await asyncio.Event().wait()
 
 
 def offering(*classes: type[Manager], **provider: Any) -> SimpleNamespace:

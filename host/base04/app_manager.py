@@ -19,7 +19,7 @@ from base04.discovery import Discovery, discover
 from base04.errors import StopError
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
 from base04.health import HealthMonitor
-from base04.lifecycle import Started, start_all, stop_each
+from base04.lifecycle import Started, start_all, stop_each, within
 from base04.pipeline import Pipeline, WorkerPool
 from base04.provider_settings import check_all
 from base04.recovery import Recovery
@@ -122,17 +122,21 @@ class AppManager(contract.AppManager):
             self.folder.acquire()
             self._workers = WorkerPool()
             try:
-                started = await start_all(plan, self, self.folder.path)
+                await self._bring_up(plan)
             except BaseException:
-                self._workers.close()
-                self.folder.release()
+                for error in await asyncio.shield(self._wind_up()):
+                    _log.warning("a manager failed to stop after a failed start", error=str(error))
                 raise
-            self._announce_replacements()
-            await self.adopt(self.build(started))
-            for name, step in self.generation.contributions.startup:
-                await self._take_step("startup", name, step)
-            self.health.start()
-            self._recovery.start()
+
+    async def _bring_up(self, plan: Plan) -> None:
+        started = await start_all(plan, self, self.folder.path)
+        self._start_order = list(started.running.values())
+        self._announce_replacements()
+        await self.adopt(self.build(started))
+        for name, step in self.generation.contributions.startup:
+            await self._take_step("startup", name, step)
+        self.health.start()
+        self._recovery.start()
 
     def build(self, started: Started) -> Generation:
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
@@ -162,9 +166,10 @@ class AppManager(contract.AppManager):
             return
         retired = [item for item in self._start_order if id(item.manager) not in kept]
         await previous.unpinned(self.settings.server.drain_timeout)
-        self._start_order = [item for item in self._start_order if id(item.manager) in kept]
-        for error in await stop_each(retired):
-            _log.error("a replaced manager failed to stop", error=str(error))
+        for item in reversed(retired):  # one by one, so that `stop` finds the rest if this is cancelled
+            self._start_order = [other for other in self._start_order if other.manager is not item.manager]
+            for error in await stop_each([item]):
+                _log.error("a replaced manager failed to stop", error=str(error))
 
     async def stop(self) -> None:
         """Stop all managers in reverse order. Does nothing where nothing runs.
@@ -176,17 +181,26 @@ class AppManager(contract.AppManager):
             generation = self._generation
             if generation is None:
                 return
-            await self._recovery.stop()
-            await self.health.stop()
-            await generation.unpinned(self.settings.server.drain_timeout)
-            for name, step in reversed(generation.contributions.shutdown):
-                await self._take_step("shutdown", name, step)
-            errors = await stop_each(self._start_order)
-            self._workers.close()
-            self._generation, self._start_order = None, []
-            self.folder.release()
+            try:
+                await self._recovery.stop()
+                await self.health.stop()
+                await generation.unpinned(self.settings.server.drain_timeout)
+                for name, step in reversed(generation.contributions.shutdown):
+                    await self._take_step("shutdown", name, step)
+            finally:
+                errors = await asyncio.shield(self._wind_up())
         if errors:
             raise StopError("\n".join(str(error) for error in errors), errors)
+
+    async def _wind_up(self) -> list[Exception]:
+        """Stop whatever has started, let go of the folder, and return what went wrong."""
+        await self._recovery.stop()
+        await self.health.stop()
+        errors = await stop_each(self._start_order)
+        self._workers.close()
+        self._generation, self._start_order = None, []
+        self.folder.release()
+        return errors
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -209,7 +223,7 @@ class AppManager(contract.AppManager):
 
     async def _take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
         try:
-            await step(self)
+            await within(step(self))
         except Exception:  # noqa: BLE001 - a plugin's step never stops the host; it is reported
             _log.exception("a lifecycle step of a plugin failed", hook=hook, plugin=plugin)
 

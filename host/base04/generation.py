@@ -93,11 +93,12 @@ class Generation:
 
     async def unpinned(self, timeout_s: float) -> bool:
         """Wait until nobody pins it any more; False where somebody still does after the timeout."""
-        if self._pins == 0:
-            return True
-        self._unpinned = asyncio.Event()
         try:
-            await asyncio.wait_for(self._unpinned.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                while self._pins:
+                    if self._unpinned is None:
+                        self._unpinned = asyncio.Event()
+                    await self._unpinned.wait()
         except TimeoutError:
             return False
         return True
@@ -148,6 +149,7 @@ class Pin:
         generation._pins -= 1
         if generation._pins == 0 and generation._unpinned is not None:
             generation._unpinned.set()
+            generation._unpinned = None
 
 
 def pinned_generation() -> Generation | None:

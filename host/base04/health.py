@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 import structlog
 
 from base04.generation import Generation, Running
+from base04.lifecycle import within
 from base04.selection import InstanceKey
 from base04_hookspecs.app import ApplicationHealth
 from base04_hookspecs.health import HealthReport, HealthStatus, health_report, worst
@@ -71,7 +72,7 @@ async def _ask(item: Running) -> HealthReport:
     began = time.perf_counter()
     try:
         async with asyncio.timeout(PROBE_TIMEOUT_S):
-            return await item.manager.health_check()
+            return _complete(await within(item.manager.health_check()))
     except TimeoutError:
         return health_report("unhealthy", f"It did not answer within {PROBE_TIMEOUT_S:g} s.", errors=1)
     except Exception as error:  # noqa: BLE001 - a health check that raises is an unhealthy manager; it is reported
@@ -80,6 +81,18 @@ async def _ask(item: Running) -> HealthReport:
         return health_report(
             "unhealthy", f"Its health check raised {type(error).__name__}.", errors=1, response_time=elapsed
         )
+
+
+def _complete(report: HealthReport) -> HealthReport:
+    """Return a copy, which the host may fill in; what is no report raises."""
+    if report["status"] not in get_args(HealthStatus):
+        raise ValueError(f"{report['status']!r} is not a health status")
+    return {
+        "status": report["status"],
+        "details": str(report["details"]),
+        "metrics": dict(report["metrics"]),
+        "dependencies": dict(report["dependencies"]),
+    }
 
 
 def _fill_in_dependencies(generation: Generation, reports: dict[InstanceKey, HealthReport]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -19,7 +19,7 @@ from base04.resolution import VAULT, Node, Plan
 from base04.selection import InstanceKey
 from base04.settings_source import SettingsDocument, put_in_secrets
 from base04_hookspecs.app import AppManager
-from base04_hookspecs.errors import Base04Error, ManagerUnavailable
+from base04_hookspecs.errors import Base04Error, ManagerError, ManagerUnavailable
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.vault import VaultManager
 
@@ -27,7 +27,13 @@ SLOW_START_S: Final = 10.0
 RETRIED: Final = (ManagerUnavailable, ConnectionError, TimeoutError)
 """What a start may raise for a backend that is not there yet; everything else is final."""
 
+
+class Overdue(TimeoutError):
+    """A start took longer than ``start_timeout``; it is not tried again."""
+
+
 _log = structlog.get_logger()
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -95,12 +101,15 @@ class _Starter:
                 raise ManagerUnavailable(f"It needs {', '.join(missing)}, which is not up.")
             self.started.running[key] = await self._start(node)
         except (HostError, *RETRIED) as error:
-            if node.choice.settings.required or not isinstance(error, RETRIED):
+            if node.choice.settings.required or isinstance(error, HostError):
                 raise _start_error(node, error) from error
-            self.started.down[key] = str(error)
-            _log.warning("a manager that is not required is down", manager=str(key), reason=str(error))
+            self.started.down[key] = _told(error)
+            _log.warning("a manager that is not required is down", manager=str(key), reason=_told(error))
         except Exception as error:
-            raise _start_error(node, error) from error
+            if node.choice.settings.required:
+                raise _start_error(node, error) from error
+            self.started.down[key] = _told(error)
+            _log.exception("a manager that is not required is down", manager=str(key))
 
     def _lacks(self, key: InstanceKey) -> bool:
         return key not in self.started.running
@@ -116,19 +125,19 @@ class _Starter:
             nonlocal attempts
             attempts += 1
             manager = await self._construct(node)
+            limit = asyncio.timeout(max(began + timeout_s - time.monotonic(), 0.001))
             try:
-                remaining = timeout_s - (time.monotonic() - began)
-                async with asyncio.timeout(max(remaining, 0.001)):
-                    await manager.start()
+                async with limit:
+                    await within(manager.start())
             except BaseException as error:
                 await asyncio.shield(_discard(manager, node))
-                if isinstance(error, TimeoutError):
-                    raise TimeoutError(str(error) or f"It did not start within {timeout_s:g} s.") from error
+                if isinstance(error, TimeoutError) and limit.expired():
+                    raise Overdue(f"It did not start within {timeout_s:g} s.") from error
                 raise
             return manager
 
         try:
-            manager = await _with_retries(attempt, node, timeout_s)
+            manager = await _with_retries(attempt, node, began + timeout_s)
         finally:
             watchdog.cancel()
         return Running(node, manager, time.monotonic() - began, attempts)
@@ -156,24 +165,42 @@ class _Starter:
         return put_in_secrets(node.document, secrets)
 
 
-async def _with_retries(attempt: Callable[[], Awaitable[Manager]], node: Node, timeout_s: float) -> Manager:
+async def _with_retries(attempt: Callable[[], Awaitable[Manager]], node: Node, deadline: float) -> Manager:
     """Try again with backoff and jitter while the backend is not there; the first try needs no retry machinery."""
-    began = time.monotonic()
     try:
         return await attempt()
     except RETRIED as error:
-        if time.monotonic() - began >= timeout_s:
+        if not _worth_another_try(error) or time.monotonic() >= deadline:
             raise
         _log.warning("a manager did not start and is tried again", manager=str(node.key), error=str(error))
-    from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+    from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception_type(RETRIED),
+        retry=retry_if_exception(_worth_another_try),
         wait=wait_random_exponential(multiplier=0.1, max=5.0),
-        stop=stop_after_delay(max(timeout_s - (time.monotonic() - began), 0.0)),
+        stop=stop_before_delay(max(deadline - time.monotonic(), 0.0)),  # so that the last error is the backend's own
         reraise=True,
     )
     return await retrying(attempt)
+
+
+def _worth_another_try(error: BaseException) -> bool:
+    return isinstance(error, RETRIED) and not isinstance(error, Overdue)
+
+
+async def within(step: Awaitable[T]) -> T:
+    """Await what a plugin wrote; a cancellation that nobody asked this task for is its failure, not ours.
+
+    Raises:
+        ManagerError: the step was cancelled from within, as when it awaits a task that it has cancelled.
+    """
+    try:
+        return await step
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ManagerError("It let a cancellation of its own escape.") from error
 
 
 async def _discard(manager: Manager, node: Node) -> None:
@@ -187,8 +214,11 @@ def _warn_slow(node: Node) -> None:
 
 
 def _start_error(node: Node, error: BaseException) -> StartError:
-    told = str(error) if isinstance(error, Base04Error) else f"{type(error).__name__}: {error}"
-    return StartError(f"The manager {node} did not start: {told}")
+    return StartError(f"The manager {node} did not start: {_told(error)}")
+
+
+def _told(error: BaseException) -> str:
+    return str(error) if isinstance(error, Base04Error | Overdue) else f"{type(error).__name__}: {error}"
 
 
 async def stop_each(running: Sequence[Running]) -> list[Exception]:
@@ -197,10 +227,11 @@ async def stop_each(running: Sequence[Running]) -> list[Exception]:
     for item in reversed(running):
         timeout_s = item.node.choice.settings.stop_timeout
         try:
-            async with asyncio.timeout(timeout_s):
-                await item.manager.stop()
-        except TimeoutError:
-            errors.append(StopError(f"The manager {item.node} did not stop within {timeout_s:g} s.", ()))
+            async with asyncio.timeout(timeout_s) as limit:
+                await within(item.manager.stop())
+        except TimeoutError as error:
+            told = f"did not stop within {timeout_s:g} s." if limit.expired() else f"failed to stop: {error!r}"
+            errors.append(StopError(f"The manager {item.node} {told}", (error,)))
         except Exception as error:  # noqa: BLE001 - one failing stop never prevents the next; all are reported
             failure = StopError(f"The manager {item.node} failed to stop: {error!r}", (error,))
             failure.__cause__ = error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
@@ -47,22 +47,17 @@ class Plan:
         """Return who needs a manager directly, in the order in which they start."""
         return [other for other, node in self.nodes.items() if key in direct_dependencies(node)]
 
-    def all_dependants(self, keys: Iterable[InstanceKey]) -> set[InstanceKey]:
-        """Return who needs any of these managers, directly or not; they themselves are not among them."""
-        wanted = set(keys)
-        found: set[InstanceKey] = set()
-        for key, node in self.nodes.items():  # dependencies come first
-            if direct_dependencies(node) & (wanted | found) and key not in wanted:
-                found.add(key)
-        return found
-
     def restricted_to(self, roles: Iterable[str]) -> Plan:
         """Return a plan with the default instances of these roles, and what they need."""
         needed = {InstanceKey(role) for role in roles} & self.nodes.keys()
         for key in reversed(self.nodes):
             if key in needed:
                 needed |= direct_dependencies(self.nodes[key]) & self.nodes.keys()
-        nodes = {key: node for key, node in self.nodes.items() if key in needed}
+        return self.part(needed)
+
+    def part(self, keys: Container[InstanceKey]) -> Plan:
+        """Return a plan with these managers alone."""
+        nodes = {key: node for key, node in self.nodes.items() if key in keys}
         return Plan(nodes, {key: self.edges[key] & nodes.keys() for key in nodes}, self.absent)
 
 
