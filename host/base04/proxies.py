@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import functools
 import inspect
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakValueDictionary
@@ -154,23 +155,21 @@ def run_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], /
         ManagerUnavailable: ``loop`` does not run, stopped before it had answered, or cancelled the task.
     """
     name = getattr(function, "__qualname__", repr(function))
-    _refuse_own_thread(loop, name)
+    refuse_own_thread(loop, name)
     if not loop.is_running():
         raise ManagerUnavailable(f"{name} cannot be called: the event loop of the host does not run.")
-    call = _outcome(function, *args, **kwargs)
+    call = _Call(function, args, kwargs)
+    outcome = call.outcome()
     try:
-        future = asyncio.run_coroutine_threadsafe(call, loop)
-    except RuntimeError as error:
-        call.close()
-        raise ManagerUnavailable(f"{name} cannot be called: the event loop of the host is closed.") from error
-    try:
+        future = _schedule(outcome, loop, name)
         _wait(future, loop)
     except BaseException:
-        future.cancel()
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the call with it
+            loop.call_soon_threadsafe(call.abandon)
         raise
     if not future.done():
-        if inspect.getcoroutinestate(call) == inspect.CORO_CREATED:
-            call.close()
+        if inspect.getcoroutinestate(outcome) == inspect.CORO_CREATED:
+            outcome.close()
         raise ManagerUnavailable(f"{name} was not answered: the event loop of the host stopped.")
     if future.cancelled():
         raise ManagerUnavailable(f"{name} was cancelled before it had answered; the host may be stopping.")
@@ -183,17 +182,55 @@ def run_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], /
         del raised, future  # else this frame and the traceback of the error would hold each other
 
 
-def _refuse_own_thread(loop: asyncio.AbstractEventLoop, name: str) -> None:
+def refuse_own_thread(loop: asyncio.AbstractEventLoop, name: str) -> None:
+    """Raise ``CalledOnLoop`` where this is the thread of ``loop``; ``name`` says what was called."""
     try:
         running = asyncio.get_running_loop()
     except RuntimeError:
         return
     if running is loop:
         raise CalledOnLoop(
-            f"{name} was called through a blocking proxy in the thread of the event loop that runs it, which would "
-            "wait for itself. In an async function use the manager itself and await; call other code in a worker "
-            "thread, with `await asyncio.to_thread(...)`."
+            f"{name} blocks, and was called in the thread of the event loop that runs it, which would wait for itself. "
+            "In an async function use the manager itself and await; call code that is not async in a worker thread, "
+            "with `await asyncio.to_thread(...)`."
         )
+
+
+class _Call:
+    """A call that another thread waits for, and may give up at any moment, even before it has begun."""
+
+    def __init__(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._function, self._args, self._kwargs = function, args, kwargs
+        self._task: asyncio.Task[Any] | None = None
+        self._abandoned = False
+
+    async def outcome(self) -> tuple[Any, Exception | None]:
+        """Return the result and the error of the call. A future that carries errors puts a copy in place of some."""
+        if self._abandoned:
+            raise asyncio.CancelledError
+        self._task = asyncio.current_task()
+        try:
+            return await _awaited(self._function, *self._args, **self._kwargs), None
+        except Exception as error:  # noqa: BLE001 - raised again in the thread of the caller
+            return None, error
+        finally:
+            self._task = None
+
+    def abandon(self) -> None:
+        """Cancel the call; in the thread of its loop."""
+        self._abandoned = True
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _schedule(
+    outcome: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop, name: str
+) -> concurrent.futures.Future[T]:
+    try:
+        return asyncio.run_coroutine_threadsafe(outcome, loop)
+    except RuntimeError as error:
+        outcome.close()
+        raise ManagerUnavailable(f"{name} cannot be called: the event loop of the host is closed.") from error
 
 
 def _wait(future: concurrent.futures.Future[Any], loop: asyncio.AbstractEventLoop) -> None:
@@ -201,14 +238,6 @@ def _wait(future: concurrent.futures.Future[Any], loop: asyncio.AbstractEventLoo
     while not concurrent.futures.wait((future,), LIVENESS_INTERVAL_S).done:
         if not loop.is_running():
             return
-
-
-async def _outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, Exception | None]:
-    """Return the result and the error of a call. A future that carries errors puts a copy in the place of some."""
-    try:
-        return await _awaited(function, *args, **kwargs), None
-    except Exception as error:  # noqa: BLE001 - raised again in the thread of the caller
-        return None, error
 
 
 async def _awaited(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
