@@ -10,11 +10,18 @@ from base04_hookspecs.provider import Provider
 
 @hookimpl
 def vault_providers() -> Iterable[Provider]:
-    """Offer the secrets file."""
+    """Offer the secrets file, and a vault server."""
     yield Provider(
         "file",
         "base04_builtin.vault.file:FileVaultManager",
         default=True,
         capabilities=frozenset({"watch"}),
         summary="Secrets in a file that only its owner can read",
+    )
+    yield Provider(
+        "hashicorp",
+        "base04_builtin.vault.hashicorp:HashicorpVaultManager",
+        extra="vault",
+        capabilities=frozenset({"watch", "versions"}),
+        summary="A HashiCorp Vault or OpenBao: KV version 2 by token, AppRole or Kubernetes",
     )

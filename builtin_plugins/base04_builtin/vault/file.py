@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from pydantic import Field
 
+from base04_builtin.vault.names import check_key, check_path, check_value
 from base04_builtin.vault.secret_file import SecretFile, Secrets
 from base04_builtin.vault.watch import SecretWatch
-from base04_hookspecs.errors import Base04Error, InvalidInput, NotFound
+from base04_hookspecs.errors import Base04Error, NotFound
 from base04_hookspecs.health import HealthReport, health_report
 from base04_hookspecs.settings import DataPath, ManagerSettings
 from base04_hookspecs.vault import RotationCallback, VaultConnectionInfo, VaultManager
 
 T = TypeVar("T")
-
-_NAME: Final = r"[^\s#{}/\x00-\x1f\x7f]+"
-_PATH: Final = re.compile(rf"{_NAME}(?:/{_NAME})*\Z")
-_KEY: Final = re.compile(rf"{_NAME}\Z")
-_MAX_NAME: Final = 512
 
 
 class FileVaultSettings(ManagerSettings):
@@ -73,7 +68,8 @@ class FileVaultManager(VaultManager):
 
     async def get_secret_value(self, path: str, key: str) -> str:
         """Return a secret."""
-        _check_names(path, key)
+        check_path(path)
+        check_key(key)
         value = (await self._read()).get(path, {}).get(key)
         if value is None:
             raise NotFound(
@@ -84,15 +80,13 @@ class FileVaultManager(VaultManager):
 
     async def set_secret_value(self, path: str, key: str, value: str) -> bool:
         """Store a secret durably."""
-        _check_names(path, key)
-        _check_value(path, key, value)
+        check_value(check_path(path), check_key(key), value)
         await self._change(lambda secrets: secrets.setdefault(path, {}).update({key: value}))
         return True
 
     async def create_secret_value(self, path: str, key: str, value: str) -> str:
         """Store a secret where there is none; whoever takes the lock first wins."""
-        _check_names(path, key)
-        _check_value(path, key, value)
+        check_value(check_path(path), check_key(key), value)
         existing = (await self._read()).get(path, {}).get(key)
         if existing is not None:
             return existing
@@ -100,7 +94,7 @@ class FileVaultManager(VaultManager):
 
     async def delete_secret(self, path: str) -> bool:
         """Delete all keys of a path."""
-        _check_names(path)
+        check_path(path)
         return await self._change(lambda secrets: secrets.pop(path, None) is not None)
 
     async def list_secrets(self, prefix: str = "") -> list[str]:
@@ -109,7 +103,7 @@ class FileVaultManager(VaultManager):
 
     async def watch_secret(self, path: str, callback: RotationCallback) -> bool:
         """Call back when a secret of the path has changed; several changes at once may be announced as one."""
-        _check_names(path)
+        check_path(path)
         await self._watch.add(path, callback)
         return True
 
@@ -144,19 +138,3 @@ class FileVaultManager(VaultManager):
             raise
         finally:
             self._watch.nudge()
-
-
-def _check_names(path: str, key: str | None = None) -> None:
-    for name, pattern, what in ((path, _PATH, "path"), (key, _KEY, "key")):
-        if name is None and what == "key":
-            continue
-        if not isinstance(name, str) or len(name) > _MAX_NAME or not pattern.match(name):
-            raise InvalidInput(
-                f"The {what} {name!r} of a secret cannot be used: write words without white space, '#' and braces, "
-                f"at most {_MAX_NAME} characters" + (", separated by '/'." if what == "path" else ".")
-            )
-
-
-def _check_value(path: str, key: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise InvalidInput(f"The secret {key!r} at {path!r} must be a string, not {type(value).__name__}.")

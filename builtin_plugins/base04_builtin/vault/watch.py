@@ -10,8 +10,8 @@ from contextlib import suppress
 
 import structlog
 
-from base04_builtin.callbacks import call, is_cancellation, qualified_name
 from base04_builtin.vault.secret_file import SecretFile, Secrets
+from base04_builtin.vault.subscribers import Subscribers
 from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.vault import RotationCallback
 
@@ -27,7 +27,7 @@ class SecretWatch:
     def __init__(self, file: SecretFile, interval: float) -> None:
         self._file = file
         self._interval = interval
-        self._callbacks: dict[str, list[RotationCallback]] = {}
+        self._subscribers = Subscribers()
         self._seen: dict[str, bytes] = {}
         self._digest_key = os.urandom(32)
         self._signature: tuple[int, ...] | None = None
@@ -39,9 +39,7 @@ class SecretWatch:
         if path not in self._seen:
             secrets = await asyncio.to_thread(self._file.read)
             self._seen.setdefault(path, self._digest(secrets, path))
-        callbacks = self._callbacks.setdefault(path, [])
-        if callback not in callbacks:
-            callbacks.append(callback)
+        self._subscribers.add(path, callback)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="vault-watch")
 
@@ -76,18 +74,8 @@ class SecretWatch:
             return
         for path in [path for path in self._seen if self._digest(secrets, path) != self._seen[path]]:
             self._seen[path] = self._digest(secrets, path)
-            for callback in tuple(self._callbacks.get(path, ())):
-                await _announce(callback, path)
+            await self._subscribers.announce(path)
 
     def _digest(self, secrets: Secrets, path: str) -> bytes:
         content = json.dumps(secrets.get(path), sort_keys=True).encode()
         return hashlib.blake2b(content, key=self._digest_key, digest_size=32).digest()
-
-
-async def _announce(callback: RotationCallback, path: str) -> None:
-    try:
-        await call(callback, path)
-    except (Exception, asyncio.CancelledError) as error:
-        if is_cancellation(error):
-            raise
-        log.exception("rotation callback failed", path=path, callback=qualified_name(callback))
