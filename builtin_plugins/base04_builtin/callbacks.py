@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import Callable
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, Final
+
+THREADS: Final = 64
+"""How many callbacks that are not async may run at the same moment; the next wait."""
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """Make the threads for callbacks, when the first is called.
+
+    They are not the loop's own: a callback may wait for a manager that itself needs a thread, such as a vault that
+    reads a file, and enough of them waiting in one pool would wait for ever.
+    """
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="base04-callback")
 
 
 async def call(callback: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -15,7 +31,8 @@ async def call(callback: Callable[..., Any], /, *args: Any, **kwargs: Any) -> An
     """
     if is_async(callback):
         return await callback(*args, **kwargs)
-    result = await asyncio.to_thread(_run, callback, args, kwargs)
+    in_context = functools.partial(copy_context().run, _run, callback, args, kwargs)
+    result = await asyncio.get_running_loop().run_in_executor(_threads(), in_context)
     return await result if inspect.isawaitable(result) else result
 
 

@@ -163,11 +163,10 @@ def _function(handler: Any) -> Any:
 def _contract(hint: Any) -> type[Manager] | None:
     if not isinstance(hint, type):
         return None
-    blocking = sys.modules.get(_BLOCKING)  # whoever annotates with one of its types has imported it
-    if blocking is not None:
-        found: type[Manager] | None = blocking.CONTRACTS.get(hint)
-        if found is not None:
-            return found
+    twins = getattr(sys.modules.get(hint.__module__), "CONTRACTS", None)  # of base04_hookspecs.blocking, or a plugin's
+    if isinstance(twins, Mapping) and hint in twins:
+        found: type[Manager] = twins[hint]
+        return found
     return hint if issubclass(hint, Manager) else None
 
 
