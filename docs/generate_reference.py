@@ -184,6 +184,7 @@ def _imports() -> Iterator[str]:
     for function in (context.current_request, context.grants, health.health_report):
         yield from _function(function)
     yield from _class(manager.Manager)
+    yield from _methods(manager.Manager)
     yield from ("### Errors", "", "All are in `base04_hookspecs.errors`.", "")
     tree = inspect.getdoc(errors) or ""
     yield from ("```text", inspect.cleandoc(tree.split("::", 1)[1].split("Messages never")[0]).strip(), "```", "")
@@ -276,8 +277,8 @@ def _signature(function: Any) -> str:
 
 
 def _class(cls: type) -> Iterator[str]:
-    yield from (f"### `{cls.__name__}`", "", "```python", inspect.getsource(cls).split("\n    def ")[0].rstrip())
-    yield from ("```", "")
+    fields = re.split(r"\n    (?:@|(?:async )?def )", inspect.getsource(cls))[0].rstrip()
+    yield from (f"### `{cls.__name__}`", "", "```python", fields, "```", "")
 
 
 def _values(module: Any) -> Iterator[str]:
@@ -292,7 +293,7 @@ def _values(module: Any) -> Iterator[str]:
             first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
             shown.append("\n".join(source.splitlines()[first - 1 : node.end_lineno]))
     if shown:
-        yield from ("### Values", "", "```python", "\n\n".join(shown), "```", "")
+        yield from ("### Values", "", "```python", "\n\n\n".join(shown), "```", "")
 
 
 def _prose(docstring: str | None) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog.testing
 import yaml
 
 from base04 import AppManager
@@ -19,8 +20,8 @@ from base04_hookspecs import ANONYMOUS, Principal, host_hooks
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import AuthenticationError, InvalidInput, PermissionDenied, RateLimited
-from base04_hookspecs.host_hooks import ActionCall, AuditEvent, Credentials
-from docs_kit import EXAMPLES, SAMPLES
+from base04_hookspecs.host_hooks import ActionCall, Credentials
+from docs_kit import DOCS, EXAMPLES, SAMPLES
 
 NOBODY_ELSE = {"autoload": False}
 """Keeps out whatever else is installed where the tests run."""
@@ -207,16 +208,27 @@ async def test_archive_is_closed_and_rooms_are_guarded(pack: Path) -> None:
     assert office.staff_only(ANONYMOUS, "staff", "join") is False
     assert office.staff_only(Principal("ada", ("office.*",), method="token"), "staff", "emit") is True
     assert office.staff_only(ANONYMOUS, "news", "join") is None
-    event = AuditEvent(
-        event="key.created",
-        at=0.0,
-        outcome="success",
-        user_id="ada",
-        client_ip=None,
-        request_id=None,
-        details={},
-    )
-    assert await office.keep(event) is None
+
+
+async def test_office_hears_of_what_is_to_be_audited(folder: Path) -> None:
+    office = example("office", "plugins", "office.py")
+    manager = AppManager({}, plugins=[("office", office)])
+    async with manager, client(manager.serve) as http:
+        key = await manager.api_key_manager.generate_api_key("ada", ["api_keys.manage"])
+        with structlog.testing.capture_logs() as logs:
+            assert (await http.get("/managers")).status_code == 401
+            assert (await http.get("/managers", headers={"x-api-key": key})).status_code == 403
+            made = await http.post("/api-keys", json={"user_id": "bob"}, headers={"x-api-key": key})
+            await http.delete(f"/api-keys/{made.json()['key_id']}", headers={"x-api-key": key})
+    heard = [(line["what"], line["outcome"], line["user_id"]) for line in logs if line["event"] == "audit"]
+    assert heard == [
+        ("auth.denied", "denied", None),
+        ("auth.denied", "denied", "ada"),
+        ("api_key.created", "success", "ada"),
+        ("api_key.revoked", "success", "ada"),
+    ]
+    page = (DOCS / "write-a-plugin.md").read_text(encoding="utf-8")
+    assert all(f"| `{event}` |" in page for event, _, _ in heard)
 
 
 async def test_named_instance_reaches_a_handler(folder: Path) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -63,28 +63,32 @@ class Shell:
         return done.returncode, "".join(errors) + done.stdout
 
     def _serve(self, command: str) -> str:
+        """Start a host in the background and return its greeting, which it writes at once."""
         self.stop()
-        output = self._folder.parent / "serve.txt"
-        with output.open("w") as out, (self._folder.parent / "serve.log").open("a") as log:
+        log = self._folder.parent / "serve.log"
+        with log.open("a") as errors:
             host = self._host = subprocess.Popen(
-                ["bash", "-c", f"exec {command} --port 0"], cwd=self._folder, env=self._environ, stdout=out, stderr=log
+                ["bash", "-c", f"exec {command} --port 0"],
+                cwd=self._folder,
+                env=self._environ,
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
-        ends = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < ends and host.poll() is None:
-            found = re.search(r"serves (http://\S+)", output.read_text())
-            if found and "data in" in output.read_text():
-                self._url = found[1]
-                time.sleep(0.05)
-                return output.read_text().replace(self._url, "http://127.0.0.1:8000")
-            time.sleep(0.02)
-        raise AssertionError(f"{command} did not serve: {(self._folder.parent / 'serve.log').read_text()}")
+        assert host.stdout is not None
+        ready, _, _ = select.select([host.stdout], [], [], START_TIMEOUT_S)
+        greeting = os.read(host.stdout.fileno(), 65536).decode() if ready else ""
+        found = re.search(r"serves (http://\S+)", greeting)
+        assert found is not None, f"{command} did not serve: {log.read_text()}"
+        self._url = found[1]
+        return greeting.replace(self._url, "http://127.0.0.1:8000")
 
     def stop(self) -> None:
         """Stop the host; it ends with status 0."""
         host, self._host = self._host, None
         if host is not None:
             host.send_signal(signal.SIGTERM)
-            assert host.wait(START_TIMEOUT_S) == 0
+            host.communicate(timeout=START_TIMEOUT_S)
+            assert host.returncode == 0
 
 
 def agrees(expected: str, printed: str) -> bool:

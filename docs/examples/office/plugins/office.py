@@ -80,11 +80,6 @@ def middleware() -> Iterable[Middleware]:
 office = typer.Typer(name="office", help="Look after the office.", no_args_is_help=True)
 
 
-@office.callback()
-def group() -> None:
-    """Make a group of it, also with one command."""
-
-
 @office.command()
 def hours() -> None:
     """Print when the office is open."""
