@@ -106,6 +106,13 @@ def raising(*errors: BaseException) -> Step:
     return step
 
 
+async def until(holds: Callable[[], object]) -> None:
+    """Wait for something that tells nobody when it happens, as when a generation takes over by one assignment."""
+    async with asyncio.timeout(30):
+        while not holds():  # noqa: ASYNC110 - there is no event to await
+            await asyncio.sleep(0.001)
+
+
 async def hanging(_: Any) -> None:
     """A step that never ends by itself."""
     await asyncio.Event().wait()

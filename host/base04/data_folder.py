@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any, Final
 
-from base04.errors import FolderInUse
+from base04.errors import FolderInUse, HostError
 
 _LONGEST_SOCKET_PATH: Final = 100  # bytes; the kernel takes 108, NUL included
 
@@ -41,9 +41,15 @@ class DataFolder:
 
         Raises:
             FolderInUse: another process holds it; the message names it.
+            HostError: it cannot be made or written to.
         """
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        held = open(os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+", encoding="utf-8")  # noqa: SIM115 - closed by release
+        try:
+            held = self._open()
+        except OSError as error:
+            raise HostError(
+                f"The data folder {str(self.path)!r} cannot be used: {error.strerror or error}. "
+                "Make it writable, or use another data_dir."
+            ) from error
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -56,6 +62,11 @@ class DataFolder:
             ) from None
         self._held = held
         self.announce()
+
+    def _open(self) -> IO[str]:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self._lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        return open(descriptor, "r+", encoding="utf-8")
 
     def announce(self, url: str | None = None) -> None:
         """Write down who holds the folder, and where it serves."""
