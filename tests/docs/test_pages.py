@@ -140,8 +140,18 @@ def test_index_names_every_page_once() -> None:
     assert sorted(linked) == sorted({page.name for page in pages()} - {"README.md"})
 
 
+def anchors(page: Path) -> set[str]:
+    """Return what a forge makes of the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"docs/{page.name} links to {target}, which is not there"
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
+        if "://" in target:
+            continue
+        file = page.parent / target if target else page
+        assert file.exists(), f"docs/{page.name} links to {target}, which is not there"
+        if anchor:
+            assert anchor in anchors(file), f"docs/{page.name} links to {target}#{anchor}, which is not there"
