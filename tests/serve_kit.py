@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -202,10 +203,12 @@ class Server:
         return status
 
     def stop(self) -> int:
-        """Tell it to stop, and return its exit status; it must have had nothing to warn of."""
+        """Tell it to stop, and return its exit status; its log must be JSON and hold nothing that was forgotten."""
         self.signal()
         status = self.wait()
+        lines = self.stderr.text.splitlines()
         assert noise(self.stderr.text) == []
+        assert [line for line in lines if not isinstance(json.loads(line), dict)] == []
         return status
 
 

@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -91,6 +91,34 @@ async def test_created_application_lives_as_long_as_its_server(settings: dict[st
             await AppManager(settings).start()
     async with AppManager(settings) as again:
         assert again.is_initialized()
+
+
+async def test_created_application_takes_routes_and_middleware(settings: dict[str, Any]) -> None:
+    async def own(request: Request) -> PlainTextResponse:
+        return PlainTextResponse(f"own {request.app is app}")
+
+    class Signed:
+        def __init__(self, app: ASGIApp) -> None:
+            self.app = app
+
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            async def signed(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    message["headers"] = [*message["headers"], (b"x-signed", b"yes")]
+                await send(message)
+
+            await self.app(scope, receive, signed)
+
+    app = create_app(settings)
+    app.add_middleware(Signed)
+    app.router.routes.append(Route("/health", own))
+    async with served(app) as client:
+        answers = {path: await client.get(path) for path in ("/health", "/health/live", "/actions/try.add", "/nothing")}
+        wrong = await client.post("/health")
+    assert answers["/health"].text == "own True"
+    assert [answer.status_code for answer in answers.values()] == [200, 200, 200, 404]
+    assert all(answer.headers["x-signed"] == "yes" for answer in answers.values())
+    assert wrong.status_code == 405
 
 
 async def test_application_that_has_not_started_says_so(settings: dict[str, Any]) -> None:

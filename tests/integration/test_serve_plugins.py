@@ -116,7 +116,9 @@ def cli_commands():
         """Say hello."""
         typer.echo(f"hello {name}; data in {ctx.obj.settings.data_dir}")
 
-    return [group]
+    taken = typer.Typer(name="serve")
+    taken.command()(hello)
+    return [group, taken, "no group"]
 
 
 @hookimpl
@@ -451,7 +453,11 @@ def test_command_of_a_plugin_is_a_group_and_gets_the_options(tmp_path: Path, sit
     said = run_base04("--data-dir", data, "acme", "hello", "--name", "ada", cwd=tmp_path, site=site)
     assert said.returncode == 0, said.stderr
     assert said.stdout == f"hello ada; data in {data}\n"
-    assert "acme" in run_base04("--help", cwd=tmp_path, site=site).stdout
+    assert "their name is taken" in said.stderr
+    assert said.stderr.count("a plugin's commands are left out") == 2
+    shown = run_base04("--help", cwd=tmp_path, site=site).stdout
+    assert "What acme adds." in shown
+    assert shown.count("│ serve ") == 1
     left_out = run_base04("--safe-mode", "acme", "hello", cwd=tmp_path, site=site)
     assert left_out.returncode == 2
     assert "No such command 'acme'" in left_out.stderr

@@ -265,8 +265,12 @@ def test_second_signal_waits_for_nobody(host: Callable[..., Server]) -> None:
     server.signal()
     assert server.wait() == 0
     call.finish()
+    assert call.answer is not None, call.error
+    assert (call.answer.status_code, call.answer.headers["retry-after"]) == (503, "1")
+    assert call.answer.json()["request_id"] == call.answer.headers["x-request-id"]
     assert server.stdout.text.count("ended") == 1
     assert stopped_in_order(server)
+    assert "Traceback" not in server.stderr.text
 
 
 def test_drain_timeout_bounds_the_wait(host: Callable[..., Server]) -> None:
@@ -275,8 +279,12 @@ def test_drain_timeout_bounds_the_wait(host: Callable[..., Server]) -> None:
     server.signal()
     assert server.wait() == 0
     call.finish()
+    assert call.answer is not None, call.error
+    assert (call.answer.status_code, call.answer.headers["retry-after"]) == (503, "1")
+    assert call.answer.json()["request_id"] == call.answer.headers["x-request-id"]
     assert server.stdout.text.count("ended") == 1
     assert stopped_in_order(server)
+    assert "Traceback" not in server.stderr.text
 
 
 def test_thread_that_never_ends_does_not_keep_the_process(host: Callable[..., Server]) -> None:

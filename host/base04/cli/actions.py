@@ -7,6 +7,7 @@ import sys
 from typing import Annotated, Any
 from urllib.parse import quote
 
+import orjson
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
@@ -89,19 +90,20 @@ def read_arguments(words: list[str]) -> dict[str, Any]:
     if len(words) == 1 and (words[0] == "-" or words[0].lstrip().startswith("{")):
         text = sys.stdin.read() if words[0] == "-" else words[0]
         try:
-            found = json.loads(text)
-        except ValueError as error:
+            found = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
             raise typer.BadParameter(f"This is not JSON: {error}.") from error
         if not isinstance(found, dict):
             raise typer.BadParameter("The arguments must be a JSON object.")
         return found
-    found = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals:
-            raise typer.BadParameter(f"{word!r} is not written as name=value.")
-        try:
-            found[name] = json.loads(value)
-        except ValueError:
-            found[name] = value
-    return found
+    return dict(map(_argument, words))
+
+
+def _argument(word: str) -> tuple[str, Any]:
+    name, equals, value = word.partition("=")
+    if not name or not equals:
+        raise typer.BadParameter(f"{word!r} is not written as name=value.")
+    try:
+        return name, orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return name, value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +43,7 @@ class HostCommands(TyperGroup):
 
     def _of_plugins(self, ctx: Any) -> dict[str, Any]:
         if self._found is None:
-            self._found = _plugin_commands(_session(**ctx.params))
+            self._found = _plugin_commands(_session(**ctx.params), taken=super().list_commands(ctx))
         return self._found
 
 
@@ -51,10 +52,10 @@ def _session(config: Any = None, data_dir: Any = None, *, safe_mode: bool = Fals
     return Session(config and Path(config), data_dir and Path(data_dir), safe_mode=safe_mode)
 
 
-def _plugin_commands(session: Session) -> dict[str, Any]:
+def _plugin_commands(session: Session, taken: Iterable[str]) -> dict[str, Any]:
     from base04.contributions import collect_commands
 
-    groups: dict[str, Any] = {}
+    groups: dict[str, Any] = dict.fromkeys(taken)
     for plugin, application in collect_commands(session.manager().discovery):
         try:
             group = get_group(application)
@@ -63,7 +64,7 @@ def _plugin_commands(session: Session) -> dict[str, Any]:
             continue
         if groups.setdefault(group.name or plugin, group) is not group:
             _log.error("a plugin's commands are left out, their name is taken", plugin=plugin, name=group.name)
-    return groups
+    return {name: group for name, group in groups.items() if group is not None}
 
 
 program = typer.Typer(

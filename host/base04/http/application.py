@@ -15,7 +15,10 @@ from base04.settings import HostSettings
 
 
 class HostApplication(Starlette):
-    """A Starlette application whose requests are served by the newest generation of its ``manager``."""
+    """A Starlette application that serves what the newest generation of its ``manager`` serves.
+
+    Routes and middleware can be added to it as to any other; routes that are added come first.
+    """
 
     def __init__(self, manager: AppManager) -> None:
         self.manager = manager
@@ -26,12 +29,13 @@ class HostApplication(Starlette):
                 yield
 
         super().__init__(lifespan=lifespan)
+        self.router.default = manager.serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, connection, or the lifespan."""
-        if scope["type"] == "lifespan":
+        if scope["type"] == "lifespan" or self.router.routes or self.user_middleware:
             await super().__call__(scope, receive, send)
-        else:
+        else:  # nothing was added: the shorter way to the same answer
             scope["app"] = self
             await self.manager.serve(scope, receive, send)
 

@@ -109,13 +109,16 @@ def _challenge(error: errors.AuthenticationError) -> str:
     return 'Bearer realm="base04"'
 
 
+def stopping(request_id: str) -> Response:
+    """Return the answer of a host that does not serve."""
+    detail = "The host has not started, or is stopping."
+    return problem(503, "unavailable", "Unavailable just now", detail, request_id, headers={"retry-after": "1"})
+
+
 async def not_started(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer while the host does not run."""
     exchange = Exchange(scope, send)
-    detail = "The host has not started, or is stopping."
-    headers = {"retry-after": "1"}
-    answer = problem(503, "unavailable", "Unavailable just now", detail, exchange.request_id, headers=headers)
-    await respond(answer, scope, receive, exchange.send)
+    await respond(stopping(exchange.request_id), scope, receive, exchange.send)
 
 
 async def respond(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,7 +17,7 @@ from base04.http.audit import Audit
 from base04.http.authentication import authenticate
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.plugin_parts import admitted_routes, wrapped
-from base04.http.problems import internal_error, problem_of, respond
+from base04.http.problems import internal_error, problem_of, respond, stopping
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
 from base04_hookspecs.errors import AuthenticationError, Base04Error, PermissionDenied
 from base04_hookspecs.websocket import WebSocketManager
@@ -31,14 +32,14 @@ _log = structlog.get_logger()
 
 def build_stack(generation: Generation, app: AppManager) -> ASGIApp:
     """Compile what serves a generation: the host's own layers outside, then the plugins' middleware, then dispatch."""
-    return Frame(wrapped(Dispatch(generation, app), generation.contributions.middleware))
+    return Frame(wrapped(Dispatch(generation, app), generation.contributions.middleware), app)
 
 
 class Frame:
     """Gives every request an id, and answers what nobody else has answered."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, manager: AppManager) -> None:
+        self._app, self._manager = app, manager
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -47,6 +48,11 @@ class Frame:
             await self._app(scope, receive, exchange.send)
         except ClientDisconnect:
             return
+        except asyncio.CancelledError:
+            if exchange.answered or not self._manager.draining:
+                raise
+            # The host's own server does not wait any longer, and above this there is nobody but that server.
+            await respond(stopping(exchange.request_id), scope, receive, exchange.send)
         except Exception as error:
             answer = problem_of(error, exchange.request_id)
             if answer is None or exchange.answered:
