@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 from typer.main import get_command
 
@@ -39,7 +39,14 @@ _HOST_SETTINGS: Final[dict[str, type[BaseModel]]] = {
     "log.": LogSettings,
     "managers.<role>.": RoleSettings,
 }
-_TYPES: Final = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
+_TYPES: Final = {
+    str: "text",
+    int: "integer",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    SecretStr: "text, never printed",
+}
 
 
 def reference() -> str:
@@ -104,13 +111,16 @@ def _host_settings() -> Iterator[str]:
     yield from _table([row for prefix, model in _HOST_SETTINGS.items() for row in _keys(model, prefix)])
 
 
-def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """Yield key, type, default and description of each field."""
+def _keys(model: type[BaseModel], prefix: str = "", *, deep: bool = False) -> Iterator[tuple[str, str, str, str]]:
+    """Yield key, type, default and description of each field; ``deep`` goes into models within."""
     documented = _attribute_docstrings(model)
     for name, field in model.model_fields.items():
         kind = _type(field.annotation, field.metadata)
         description = field.description or documented.get(name, "")
         yield f"`{prefix}{name}`", kind, _default(field), description
+        for inner in (field.annotation, *typing.get_args(field.annotation)) if deep else ():
+            if inspect.isclass(inner) and issubclass(inner, BaseModel):
+                yield from _keys(inner, f"{prefix}{name}.", deep=True)
 
 
 def _type(annotation: Any, metadata: typing.Sequence[Any] = ()) -> str:
@@ -234,7 +244,7 @@ def _provider_settings(implementation: Any) -> Iterator[str]:
     models = [hint for hint in hints.values() if inspect.isclass(hint) and issubclass(hint, BaseModel)]
     for model in models:
         yield from (*_prose(model.__doc__), "")
-        yield from _table(list(_keys(model)))
+        yield from _table(list(_keys(model, deep=True)))
 
 
 def _functions(module: Any) -> list[Any]:

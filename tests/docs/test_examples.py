@@ -95,7 +95,7 @@ def test_references_are_put_in(folder: Path) -> None:
 @pytest.mark.parametrize("file", [path for path in examples(".yaml") if "actions" not in path.parts], ids=str)
 def test_every_settings_file_can_be_read(file: Path, folder: Path) -> None:
     (folder / "issuer.txt").write_text("acme")
-    load_settings(file, environ={"APP_HOME": "/srv/app"})
+    load_settings(file, environ={"APP_HOME": "/srv/app", "VAULT_ROLE_ID": "base04"})
 
 
 async def test_environment_takes_the_place_of_settings(folder: Path) -> None:
@@ -121,6 +121,15 @@ async def test_application_for_other_servers_serves(folder: Path) -> None:
     app = example("run", "server.py").app
     async with app.router.lifespan_context(app), client(app) as http:
         assert (await http.get("/health")).json() == {"status": "healthy"}
+
+
+def test_settings_of_another_vault_fit_it() -> None:
+    pytest.importorskip("hvac", reason="the provider needs its extra: pip install 'base04[vault]'")
+    from base04_builtin.vault.hashicorp.settings import HashicorpVaultSettings
+
+    written = yaml.safe_load((EXAMPLES / "swap" / "vault.yaml").read_text(encoding="utf-8"))
+    settings = HashicorpVaultSettings.model_validate(written["managers"]["vault"]["hashicorp"])
+    assert settings.approle is not None
 
 
 # The pack
