@@ -23,7 +23,9 @@ from base04.lifecycle import Started, start_all, stop_each, within
 from base04.pipeline import Pipeline, WorkerPool
 from base04.provider_settings import check_all
 from base04.recovery import Recovery
+from base04.renewal import Renewal
 from base04.resolution import Plan, resolve
+from base04.rotation import Rotation
 from base04.selection import Selection, select
 from base04.settings import HostSettings, load_settings
 from base04_hookspecs import app as contract
@@ -82,7 +84,9 @@ class AppManager(contract.AppManager):
         self._plan: Plan | None = None
         self._generation: Generation | None = None
         self._lifecycle = asyncio.Lock()
-        self._recovery = Recovery(self)
+        renewal = Renewal(self)
+        self._recovery = Recovery(self, renewal)
+        self._rotation = Rotation(self, renewal)
         self._start_order: list[Running] = []
         self._workers = WorkerPool()
 
@@ -137,6 +141,7 @@ class AppManager(contract.AppManager):
             await self._take_step("startup", name, step)
         self.health.start()
         self._recovery.start()
+        self._rotation.start()
 
     def build(self, started: Started) -> Generation:
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
@@ -164,6 +169,7 @@ class AppManager(contract.AppManager):
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
         if previous is None:
             return
+        self._rotation.look()
         retired = [item for item in self._start_order if id(item.manager) not in kept]
         await previous.unpinned(self.settings.server.drain_timeout)
         for item in reversed(retired):  # one by one, so that `stop` finds the rest if this is cancelled
@@ -182,8 +188,7 @@ class AppManager(contract.AppManager):
             if generation is None:
                 return
             try:
-                await self._recovery.stop()
-                await self.health.stop()
+                await self._end_background_work()
                 await generation.unpinned(self.settings.server.drain_timeout)
                 for name, step in reversed(generation.contributions.shutdown):
                     await self._take_step("shutdown", name, step)
@@ -194,13 +199,17 @@ class AppManager(contract.AppManager):
 
     async def _wind_up(self) -> list[Exception]:
         """Stop whatever has started, let go of the folder, and return what went wrong."""
-        await self._recovery.stop()
-        await self.health.stop()
+        await self._end_background_work()
         errors = await stop_each(self._start_order)
         self._workers.close()
         self._generation, self._start_order = None, []
         self.folder.release()
         return errors
+
+    async def _end_background_work(self) -> None:
+        await self._rotation.stop()
+        await self._recovery.stop()
+        await self.health.stop()
 
     async def __aenter__(self) -> Self:
         await self.start()

@@ -29,12 +29,17 @@ _pinned: ContextVar[Generation | None] = ContextVar("base04_generation", default
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A started manager. ``start_time`` is the seconds that its start took, ``attempts`` how often it was tried."""
+    """A started manager.
+
+    ``start_time`` is the seconds that its start took, ``attempts`` how often it was tried; ``fingerprint`` changes with
+    the secrets that its settings had then.
+    """
 
     node: Node
     manager: Manager
     start_time: float = 0.0
     attempts: int = 1
+    fingerprint: bytes = b""
 
     @property
     def key(self) -> InstanceKey:

@@ -16,12 +16,12 @@ from base04.errors import HostError, StartError, StopError
 from base04.generation import Running, with_access
 from base04.provider_settings import provider_settings
 from base04.resolution import VAULT, Node, Plan
+from base04.secret_values import SecretValues, fingerprint, secret_values
 from base04.selection import InstanceKey
-from base04.settings_source import SettingsDocument, put_in_secrets
+from base04.settings_source import put_in_secrets
 from base04_hookspecs.app import AppManager
 from base04_hookspecs.errors import Base04Error, ManagerError, ManagerUnavailable
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.vault import VaultManager
 
 SLOW_START_S: Final = 10.0
 RETRIED: Final = (ManagerUnavailable, ConnectionError, TimeoutError)
@@ -120,11 +120,14 @@ class _Starter:
         watchdog = loop.call_later(SLOW_START_S, _warn_slow, node)
         timeout_s = node.choice.settings.start_timeout
         attempts = 0
+        secrets: SecretValues = {}
 
         async def attempt() -> Manager:
-            nonlocal attempts
+            nonlocal attempts, secrets
             attempts += 1
-            manager = await self._construct(node)
+            vault = self.started.running.get(VAULT)
+            secrets = await secret_values(node, vault.manager if vault else None)
+            manager = self._construct(node, secrets)
             limit = asyncio.timeout(max(began + timeout_s - time.monotonic(), 0.001))
             try:
                 async with limit:
@@ -140,9 +143,9 @@ class _Starter:
             manager = await _with_retries(attempt, node, began + timeout_s)
         finally:
             watchdog.cancel()
-        return Running(node, manager, time.monotonic() - began, attempts)
+        return Running(node, manager, time.monotonic() - began, attempts, fingerprint(secrets))
 
-    async def _construct(self, node: Node) -> Manager:
+    def _construct(self, node: Node, secrets: SecretValues) -> Manager:
         constructor = node.constructor
         arguments: dict[str, Any] = {}
         for item in constructor.dependencies:
@@ -150,19 +153,11 @@ class _Starter:
             arguments[item.parameter] = with_access(found.manager, item.use) if found else None
         if constructor.app_parameter:
             arguments[constructor.app_parameter] = self._app
-        settings = provider_settings(node, await self._with_secrets(node), self._data_dir)
+        document = put_in_secrets(node.document, secrets) if node.secrets else node.document
+        settings = provider_settings(node, document, self._data_dir)
         if constructor.settings_parameter:
             arguments[constructor.settings_parameter] = settings
         return constructor.cls(**arguments)
-
-    async def _with_secrets(self, node: Node) -> SettingsDocument:
-        if not node.secrets:
-            return node.document
-        vault = self.started.running[VAULT].manager
-        if not isinstance(vault, VaultManager):
-            raise HostError(f"{vault!r} is not a vault.")
-        secrets = {(path, key): await vault.get_secret_value(path, key) for path, key in node.secrets}
-        return put_in_secrets(node.document, secrets)
 
 
 async def _with_retries(attempt: Callable[[], Awaitable[Manager]], node: Node, deadline: float) -> Manager:

@@ -187,6 +187,27 @@ async def test_rotation_by_somebody_else_is_announced_and_seen_past_the_cache(va
     assert "vault-watch" not in {task.get_name() for task in asyncio.all_tasks()}
 
 
+async def test_rotation_is_noticed_without_the_right_to_read_metadata(vault: VaultServer) -> None:
+    vault.put("app/x", {"key": "old"})
+    vault.deny("app/x", kinds=("metadata",))
+    announced: asyncio.Queue[str] = asyncio.Queue()
+    async with manager_at(vault) as manager:
+        await manager.watch_secret("app/x", announced.put)
+        vault.put("app/x", {"key": "new"})
+        assert await asyncio.wait_for(announced.get(), 30) == "app/x"
+        assert await manager.list_secrets("app/") == ["app/x"]
+    assert vault.count("GET", "secret/metadata/app/x") == 1
+
+
+async def test_who_begins_to_watch_reads_past_the_cache(vault: VaultServer) -> None:
+    vault.put("app/x", {"key": "old"})
+    async with manager_at(vault, cache_ttl="1h") as manager:
+        assert await manager.get_secret_value("app/x", "key") == "old"
+        vault.put("app/x", {"key": "new"})
+        await manager.watch_secret("app/x", lambda path: None)
+        assert await manager.get_secret_value("app/x", "key") == "new"
+
+
 async def test_path_that_would_lead_elsewhere_is_refused(vault: VaultServer) -> None:
     async with manager_at(vault) as manager:
         for path in ("../sys/seal", "app/../../sys/health", "app/.", ".."):

@@ -40,6 +40,7 @@ class SecretStore:
 
     def __init__(self, session: VaultSession, client: VaultClient, timeout_s: float) -> None:
         self._session, self._client, self._timeout_s = session, client, timeout_s
+        self._without_metadata: set[str] = set()
         self._few = asyncio.Semaphore(_LISTED_AT_ONCE)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -114,9 +115,18 @@ class SecretStore:
             return await self._session.call_openly(self._client.health_status)
 
     async def signature(self, path: str) -> Signature | None:
-        """Return what changes with the secrets of a path, None where there are none."""
-        async with _in_time(self._timeout_s, f"read the metadata of {path!r}"):
-            return await self._session.call(self._client.signature, path)
+        """Return what changes with the secrets of a path, None where there are none.
+
+        Where this process may not read metadata, the secrets themselves are read, for their version alone.
+        """
+        if path not in self._without_metadata:
+            try:
+                async with _in_time(self._timeout_s, f"read the metadata of {path!r}"):
+                    return await self._session.call(self._client.signature, path)
+            except PermissionDenied:
+                self._without_metadata.add(path)
+        found = await self.read(path)
+        return None if found.data is None else (found.version,)
 
     async def _list_folder(self, folder: str) -> list[str]:
         async with self._few, _in_time(self._timeout_s, f"list the secrets at {folder!r}"):

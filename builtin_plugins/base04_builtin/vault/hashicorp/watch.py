@@ -25,7 +25,7 @@ class VersionWatch:
 
     Args:
         look: returns the signature of a path, None where it holds nothing.
-        changed: called before the subscribers of a path.
+        changed: called when a path is watched first, and before its subscribers when it has changed.
         interval: in seconds, each time up to a fifth more or less.
         lenient: whether a path may be watched that cannot be looked at just now; its first look counts as a change.
     """
@@ -56,6 +56,7 @@ class VersionWatch:
                     raise
                 seen = _UNSEEN
             self._seen.setdefault(path, seen)
+            self._changed(path)  # so that who reads now has at least what was seen
         self._subscribers.add(path, callback)
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="vault-watch")

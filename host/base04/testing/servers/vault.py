@@ -128,9 +128,9 @@ class VaultServer:
         """Let its time pass, so that tokens end."""
         self.model.clock_offset += seconds
 
-    def deny(self, path: str) -> None:
-        """Refuse everybody whatever is at a path, as a policy would."""
-        self.model.denied.add(path)
+    def deny(self, path: str, *, kinds: tuple[str, ...] = ("data", "metadata")) -> None:
+        """Refuse everybody what is at a path, as a policy would."""
+        self.model.denied.update(f"{kind}/{path}" for kind in kinds)
 
     def put(self, path: str, data: dict[str, Any]) -> None:
         """Write secrets, as another client would."""
@@ -257,7 +257,7 @@ class _Answering:
         if not self._request.path.startswith(f"{model.mount}/") or mount or kind not in ("data", "metadata"):
             raise Refusal(404, f"no handler for route {self._request.path!r}. route entry not found.")
         path = path.strip("/")
-        if path in model.denied:
+        if f"{kind}/{path}" in model.denied:
             raise Refusal(403, "1 error occurred:\n\t* permission denied\n\n")
         if kind == "metadata":
             if method == "LIST":

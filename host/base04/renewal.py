@@ -1,0 +1,105 @@
+"""New instances of managers beside those that serve, and the move over to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence, Set
+from typing import TYPE_CHECKING
+
+import structlog
+
+from base04.errors import StartError
+from base04.generation import Generation, Running
+from base04.lifecycle import Started, start_all, stop_each
+from base04.resolution import Plan, direct_dependencies
+from base04.selection import InstanceKey
+from base04_hookspecs.errors import ManagerUnavailable
+
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+
+_log = structlog.get_logger()
+
+
+class Renewal:
+    """Makes the next generation from the current one: fresh instances of some managers and of all who hold them.
+
+    One at a time; the others wait. Where a new instance cannot start, nothing changes.
+    """
+
+    def __init__(self, app: AppManager) -> None:
+        self._app = app
+        self._turn = asyncio.Lock()
+
+    async def renew(self, keys: Iterable[InstanceKey]) -> frozenset[InstanceKey]:
+        """Replace running managers, and who depends on them; return all that were replaced.
+
+        Raises:
+            StartError: a new instance did not start; those that served go on.
+        """
+        async with self._turn:
+            current = self._current()
+            asked = set(keys) & current.running.keys()
+            stale = _stale(self._app.plan, replaced=asked) & current.running.keys()
+            if stale:
+                await self._replace(stale, Started(dict(current.running), dict(current.down)), [], all_or_none=True)
+                _log.info("managers were renewed", managers=[str(key) for key in sorted(stale)])
+            return frozenset(stale)
+
+    async def recover(self) -> frozenset[InstanceKey]:
+        """Start what is down, and renew who depends on what came up; return what came up."""
+        async with self._turn:
+            current, plan = self._current(), self._app.plan
+            wanted = current.running.keys() | current.down.keys()
+            came_up = await start_all(plan.part(wanted), self._app, self._app.folder.path, reuse=current.running)
+            recovered = frozenset(came_up.running.keys() - current.running.keys())
+            if recovered:
+                fresh = [came_up.running[key] for key in plan.nodes if key in recovered]
+                await self._replace(_stale(plan, up=recovered), came_up, fresh, all_or_none=False)
+                _log.info("managers came up", managers=[str(key) for key in sorted(recovered)])
+            return recovered
+
+    def _current(self) -> Generation:
+        generation = self._app.newest
+        if generation is None:
+            raise ManagerUnavailable("The host has not started, or has stopped.")
+        return generation
+
+    async def _replace(
+        self, stale: Set[InstanceKey], base: Started, fresh: list[Running], *, all_or_none: bool
+    ) -> None:
+        """Start ``stale`` anew and let them serve with the rest of ``base``; stop ``fresh`` ones if that fails."""
+        plan, folder = self._app.plan, self._app.folder.path
+        try:
+            reuse = {key: item for key, item in base.running.items() if key not in stale}
+            renewed = await start_all(plan.part(base.running), self._app, folder, reuse=reuse)
+            fresh += [item for key, item in renewed.running.items() if key in stale]
+            if all_or_none and renewed.down:
+                reasons = "; ".join(f"{key}: {reason}" for key, reason in renewed.down.items())
+                raise StartError(f"New instances did not start, and the old ones go on. {reasons}")
+            generation = self._app.build(Started(renewed.running, {**base.down, **renewed.down}))
+            await _discard([item for item in fresh if generation.running.get(item.key) is not item])
+        except BaseException:
+            await asyncio.shield(_discard(fresh))
+            raise
+        await self._app.adopt(generation)
+
+
+def _stale(
+    plan: Plan, *, replaced: Set[InstanceKey] = frozenset(), up: Set[InstanceKey] = frozenset()
+) -> set[InstanceKey]:
+    """Return ``replaced``, and whoever holds a manager that is to be replaced, or None for one that came up.
+
+    One that came up itself is among them if it was given an instance that is to be replaced.
+    """
+    stale = set(replaced)
+    for key, node in plan.nodes.items():  # dependencies come first
+        needs = direct_dependencies(node)
+        if needs & stale or (key not in up and needs & up):
+            stale.add(key)
+    return stale
+
+
+async def _discard(running: Sequence[Running]) -> None:
+    for error in await stop_each(running):
+        _log.warning("a manager that never served failed to stop", error=str(error))
