@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import IO, Any, Final
 
 from base04.errors import FolderInUse, HostError
 
 _LONGEST_SOCKET_PATH: Final = 100  # bytes; the kernel takes 108, NUL included
+_TRIES: Final = 5
+_PAUSE_S: Final = 0.02
 
 
 class DataFolder:
@@ -50,16 +54,14 @@ class DataFolder:
                 f"The data folder {str(self.path)!r} cannot be used: {error.strerror or error}. "
                 "Make it writable, or use another data_dir."
             ) from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(held):
             holder = _read(held)
             held.close()
             who = f"process {holder['pid']}" if "pid" in holder else "another process"
             where = f", which serves {holder['url']}" if holder.get("url") else ""
             raise FolderInUse(
                 f"The data folder {str(self.path)!r} is held by {who}{where}. Stop it, or use another data_dir."
-            ) from None
+            )
         self._held = held
         self.announce()
 
@@ -97,6 +99,16 @@ class DataFolder:
                 return None
         except OSError:
             return None
+
+
+def _locked(file: IO[str]) -> bool:
+    """Take the lock; somebody who only looks who holds it may have it for a moment."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_PAUSE_S)
+    return False
 
 
 def _read(file: IO[str]) -> dict[str, Any]:

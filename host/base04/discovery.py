@@ -100,7 +100,7 @@ def discover(
 
     Args:
         settings: what may take part.
-        safe_mode: only what comes with Base04 takes part.
+        safe_mode: only what comes with Base04, and ``extra_plugins``, takes part.
         extra_plugins: names and plugin objects that the program brings itself.
     """
     discovery = Discovery(HookRegistry())
