@@ -86,4 +86,4 @@ def _of_error(error: ValidationError, known: tuple[str, ...]) -> Iterator[Fault]
 def _summary(faults: list[Fault]) -> str:
     shown = "; ".join(f"{fault.pointer or '(the whole)'}: {fault.message.rstrip('.')}" for fault in faults[:3])
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
-    return f"{shown}{more}."
+    return f"{shown}{more}" if shown.endswith("?") and not more else f"{shown}{more}."

@@ -52,7 +52,7 @@ class Migrator:
             for version in range(done + 1, len(migrations) + 1):
                 await migrations[version - 1](database)
                 await self._store.record(owner, version)
-                log.info("stored schema migrated", owner=owner, version=version)
+                log.debug("stored schema migrated", owner=owner, version=version)
         return len(migrations)
 
     async def _version(self, owner: str, known: int) -> int:
