@@ -404,6 +404,7 @@ async def test_announcement_that_fails_changes_nothing() -> None:
     [
         InvalidInput("no"),
         NotFound("no"),
+        NotSupported("no"),
         Conflict("no"),
         PermissionDenied("no", ["a.b"]),
         ManagerUnavailable("no"),
@@ -428,7 +429,6 @@ async def test_error_of_the_callers_kind_passes_unchanged(error: Exception) -> N
     [
         ValueError("hunter2"),
         TimeoutError("hunter2"),
-        NotSupported("hunter2"),
         SystemExit("hunter2"),
         KeyboardInterrupt("hunter2"),
         StopIteration("hunter2"),
