@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from serve_kit import Server, noise, write
+from serve_kit import PATIENCE_S, Server, noise, write
 
 SETTINGS = """
 server: {max_body_bytes: 2000}
@@ -564,3 +567,26 @@ def test_body_that_is_longer_than_declared_is_no_second_request(server: Server) 
             received += chunk
     assert received.startswith(b"HTTP/1.1 ")
     assert b" 500 " not in received
+
+
+def test_open_files_do_not_grow_with_requests(server: Server) -> None:
+    folder = Path(f"/proc/{server.pid}/fd")
+    if not folder.exists():
+        pytest.skip("this system does not tell which files a process has open")
+
+    def ask() -> None:
+        for path in ("/actions/try.echo", "/actions/try.broken", "/nothing"):
+            with server.client() as client:
+                client.post(path, json={"name": "ab"})
+
+    def opened() -> int:
+        return len(list(folder.iterdir()))
+
+    ask()
+    before = opened()
+    for _ in range(20):
+        ask()
+    deadline = time.monotonic() + PATIENCE_S
+    while opened() > before and time.monotonic() < deadline:
+        os.sched_yield()  # connections that clients have closed are let go a moment later
+    assert opened() <= before

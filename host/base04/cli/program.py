@@ -16,6 +16,7 @@ from typer.main import get_group
 
 from base04.cli import actions, health, inventory, keys, scaffold, serve
 from base04.cli.session import Session
+from base04.errors import SettingsError
 from base04_hookspecs.errors import Base04Error
 
 _log = structlog.get_logger()
@@ -105,8 +106,8 @@ def run(arguments: list[str]) -> None:
         finally:
             sys.stdout.flush()
     except Base04Error as error:
-        if error.__cause__ is not None and not isinstance(error.__cause__, Base04Error | OSError):
-            traceback.print_exception(error.__cause__)  # nobody foresaw it: whoever wrote the plugin wants its place
+        if _unforeseen(error):
+            traceback.print_exception(error.__cause__)  # whoever wrote the plugin wants to know the place
         sys.stderr.write(f"base04: {error}\n")
         sys.exit(1)
     except BrokenPipeError:  # whoever reads has read enough; nothing is left for the interpreter to flush
@@ -114,3 +115,11 @@ def run(arguments: list[str]) -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _unforeseen(error: Base04Error) -> bool:
+    """Tell whether an error wraps one that is neither in the settings, nor a backend, nor a missing library."""
+    cause = error.__cause__
+    if cause is None or isinstance(error, SettingsError):
+        return False
+    return not isinstance(cause, Base04Error | OSError | ModuleNotFoundError)
