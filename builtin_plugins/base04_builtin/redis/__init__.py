@@ -9,10 +9,17 @@ from base04_hookspecs import Provider, hookimpl
 
 @hookimpl
 def redis_providers() -> Iterable[Provider]:
-    """Offer the store inside the process."""
+    """Offer the store inside the process, and real servers."""
     yield Provider(
         "memory",
         "base04_builtin.redis.memory:MemoryRedisManager",
         default=True,
         summary="Values, counters, scripts and messages inside this process; nothing outlives it.",
+    )
+    yield Provider(
+        "server",
+        "base04_builtin.redis.server:ServerRedisManager",
+        extra="redis",
+        capabilities=frozenset({"persistent", "shared"}),
+        summary="Redis servers: alone, watched by sentinels, or a cluster; with TLS.",
     )

@@ -13,7 +13,12 @@ _OPTIONS: Final = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATAC
 
 
 def encode(value: Any) -> str:
-    """Return the JSON text of a value.
+    """Return the JSON text of a value; raises as ``encode_bytes`` does."""
+    return encode_bytes(value).decode()
+
+
+def encode_bytes(value: Any) -> bytes:
+    """Return the JSON text of a value in UTF-8.
 
     Raises:
         InvalidInput: it is not JSON: another type, a key that is no string, NaN, an infinity, an integer of more
@@ -29,7 +34,7 @@ def encode(value: Any) -> str:
     # orjson writes NaN and the infinities as null, so that only a text with a null can hide one.
     if value is not None and b"null" in raw and not _finite(value):
         raise InvalidInput("The value holds NaN or an infinity, which JSON does not have: give None instead.")
-    return raw.decode()
+    return raw
 
 
 def _finite(value: Any) -> bool:
@@ -42,13 +47,15 @@ def _finite(value: Any) -> bool:
     return True
 
 
-def decode(raw: str, where: str) -> Any:
+def decode(raw: str | bytes, where: str) -> Any:
     """Return the value of a JSON text, a new object each time.
 
     Raises:
-        ManagerError: a script has left text there that is not JSON.
+        ManagerError: a script or another program has left text there that is not JSON.
     """
     try:
         return orjson.loads(raw)
     except ValueError as error:
-        raise ManagerError(f"What is stored at {where!r} is not JSON: a script must have written it.") from error
+        raise ManagerError(
+            f"What is stored at {where!r} is not JSON: a script or another program must have written it."
+        ) from error

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from base04_builtin.callbacks import describe
+from base04_builtin.redis.arguments import amount_to_add, milliseconds, name_bytes, script_argument, tag_names
 from base04_builtin.redis.json_text import decode, encode
 from base04_builtin.redis.script_store import MemoryScriptStore
 from base04_builtin.redis.store import NEVER, MemoryStore, steady_clock
@@ -18,7 +19,6 @@ from base04_hookspecs.health import HealthReport, health_report
 from base04_hookspecs.redis import AtomicScript, GapCallback, MessageCallback, RedisManager
 from base04_hookspecs.settings import ManagerSettings
 
-_MAX_TTL_S: Final = 10**10
 _SWEEP_CHUNK: Final = 10_000
 _DELETE_CHUNK: Final = 10_000
 _REPLIES: Final = (int, str, list, type(None))
@@ -80,7 +80,7 @@ class MemoryRedisManager(RedisManager):
         deadline = NEVER if ttl is None else _deadline(ttl, now)
         if only_if_absent and self._store.exists(key, now):
             return False
-        self._store.put(key, raw, deadline, now, _tags(tags) if tags else ())
+        self._store.put(key, raw, deadline, now, tag_names(tags) if tags else ())
         return True
 
     async def delete(self, key: str) -> bool:
@@ -101,10 +101,8 @@ class MemoryRedisManager(RedisManager):
         return None if deadline == NEVER else (deadline - now) / 1000
 
     async def incr(self, key: str, amount: int = 1, *, ttl: float | None = None) -> int:
-        if type(amount) is not int:
-            raise InvalidInput(f"The amount {amount!r} is not usable: give an integer.")
         now = self._writing(key)
-        return self._store.incr(key, amount, NEVER if ttl is None else _deadline(ttl, now), now)
+        return self._store.incr(key, amount_to_add(amount), NEVER if ttl is None else _deadline(ttl, now), now)
 
     async def delete_by_prefix(self, prefix: str) -> int:
         if not prefix:
@@ -126,7 +124,7 @@ class MemoryRedisManager(RedisManager):
     async def run_script(self, script: AtomicScript, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
         self._require_running()
         store = MemoryScriptStore(self._store, self._now())
-        texts = [arg if type(arg) is str else _argument(arg) for arg in args]
+        texts = [arg if type(arg) is str else script_argument(arg) for arg in args]
         try:
             reply = script.python(store, keys, texts)
         except ManagerUnavailable:
@@ -176,8 +174,8 @@ class MemoryRedisManager(RedisManager):
         """Return the present time, once it is clear that the key can be written."""
         if not self._running:
             self._require_running()
-        if not isinstance(key, str):
-            raise InvalidInput(f"The key {key!r} is not usable: give a string.")
+        if not isinstance(key, str) or not key.isascii():
+            name_bytes(key)
         return self._now()
 
     def _require_running(self) -> None:
@@ -186,19 +184,4 @@ class MemoryRedisManager(RedisManager):
 
 
 def _deadline(ttl: float, now: int) -> int:
-    if isinstance(ttl, bool) or not isinstance(ttl, (int, float)) or not 0 < ttl <= _MAX_TTL_S:
-        raise InvalidInput(f"The life {ttl!r} is not usable: give a number of seconds above 0, or None for no end.")
-    return now + max(1, round(ttl * 1000))
-
-
-def _tags(tags: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(tags, str):
-        raise InvalidInput(f"The tags {tags!r} are one string: give a list of strings.")
-    return tuple(dict.fromkeys(tags))
-
-
-def _argument(arg: object) -> str:
-    """Return a script's argument as a client sends it to a server."""
-    if isinstance(arg, bool) or not isinstance(arg, (str, int, float)):
-        raise InvalidInput(f"The script argument {arg!r} is not usable: give strings, integers or floats.")
-    return str(arg)
+    return now + milliseconds(ttl)

@@ -53,7 +53,16 @@ class Subscriptions:
                 return True
         return False
 
-    def publish(self, channel: str, raw: str) -> int:
+    def listens(self, channel: str) -> bool:
+        """Tell whether anybody listens to the channel."""
+        return channel in self._channels
+
+    def put_gap(self, channel: str) -> None:
+        """Queue for all who listen to the channel the news that messages may have been missed."""
+        for subscription in self._channels.get(channel, ()):
+            subscription.put_gap()
+
+    def publish(self, channel: str, raw: str | bytes) -> int:
         """Queue a message for all who listen to the channel and return how many do."""
         listening = self._channels.get(channel)
         if listening is None:
