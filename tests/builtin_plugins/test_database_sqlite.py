@@ -27,7 +27,7 @@ from base04_hookspecs.errors import (
     NotSupported,
 )
 
-[PROVIDER] = database_providers()
+PROVIDER = next(provider for provider in database_providers() if provider.name == "sqlite")
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) AS n FROM n"
 
 

@@ -9,11 +9,18 @@ from base04_hookspecs import Provider, hookimpl
 
 @hookimpl
 def database_providers() -> Iterable[Provider]:
-    """Offer SQLite, the embedded default."""
+    """Offer SQLite, the embedded default, and PostgreSQL."""
     yield Provider(
         "sqlite",
         "base04_builtin.database.sqlite:SqliteDatabaseManager",
         default=True,
         capabilities=frozenset({"sql", "transactions", "shared"}),
         summary="One SQLite file in the data folder, durable and without a server",
+    )
+    yield Provider(
+        "postgresql",
+        "base04_builtin.database.postgresql:PostgresDatabaseManager",
+        extra="postgres",
+        capabilities=frozenset({"sql", "transactions", "shared"}),
+        summary="A PostgreSQL server, with a pool of connections for each access role",
     )

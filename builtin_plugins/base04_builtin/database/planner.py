@@ -36,6 +36,7 @@ class TablePlanner:
         self._max_bytes = max_bytes
         self._types: dict[str, ColumnType] = {c.name: c.type for c in schema.columns} if schema else {}
         self._required = frozenset(c.name for c in schema.columns if not c.nullable) if schema else frozenset()
+        self._keys = (schema.primary_key, *schema.unique) if schema else ()
         self._loose = {} if dialect.typed else {name: of for name, of in self._types.items() if of in _LOOSE}
 
     def column(self, name: object) -> str:
@@ -101,10 +102,10 @@ class TablePlanner:
         shape, values = self._where(operation.get("where"))
         if kind == "delete":
             compiled = statements.delete(self._dialect, self.name, shape)
-            return Step(compiled.sql, compiled.bind(values), place, expect)
+            return Step(compiled.sql, compiled.bind(values), place, expect, single=self._is_single(shape))
         names, data = self._data(operation["data"], place)
         compiled = statements.update(self._dialect, self.name, names, shape)
-        return Step(compiled.sql, compiled.bind(data + values), place, expect)
+        return Step(compiled.sql, compiled.bind(data + values), place, expect, single=self._is_single(shape))
 
     def _insert(
         self, data: Any, place: str, expect: int | None, unless: tuple[str, ...] = (), *, complete: bool = True
@@ -115,7 +116,7 @@ class TablePlanner:
             if missing:
                 raise InvalidInput(f"The operation {place} lacks values for {', '.join(missing)}.")
         compiled = statements.insert(self._dialect, self.name, names, unless)
-        return Step(compiled.sql, compiled.bind(values), place, expect)
+        return Step(compiled.sql, compiled.bind(values), place, expect, single=True)
 
     def _upsert(self, data: Any, where: Any, place: str, expect: int | None) -> Step:
         key = self._key(where, place)
@@ -127,7 +128,7 @@ class TablePlanner:
         names, values = self._data(data, place)
         shape, matched = self._where(key)
         compiled = statements.update(self._dialect, self.name, names, shape)
-        again = Step(compiled.sql, compiled.bind(values + matched), place, expect)
+        again = Step(compiled.sql, compiled.bind(values + matched), place, expect, single=True)
         unless = tuple(key) if self._schema is not None else ()
         absent = self._insert(both, place, expect, unless, complete=False)  # what it lacks may not be needed
         return replace(again, otherwise=replace(absent, otherwise=again if unless else None))
@@ -137,14 +138,17 @@ class TablePlanner:
         if not found or any(c.operator != "eq" or c.value is None for c in found):
             raise InvalidInput(f"The operation {place} must name its row by equality on a primary or unique key.")
         key = {condition.column: condition.value for condition in found}
-        if self._schema is not None:
-            keys = (self._schema.primary_key, *self._schema.unique)
-            if not any(set(candidate) == key.keys() for candidate in keys):
-                raise InvalidInput(
-                    f"The operation {place} names its row by {', '.join(key)}, which is no key of {self.name!r}; "
-                    f"its keys are {', '.join(map(str, keys))}."
-                )
+        if self._schema is not None and not any(set(candidate) == key.keys() for candidate in self._keys):
+            raise InvalidInput(
+                f"The operation {place} names its row by {', '.join(key)}, which is no key of {self.name!r}; "
+                f"its keys are {', '.join(map(str, self._keys))}."
+            )
         return key
+
+    def _is_single(self, shape: statements.Shape) -> bool:
+        """Tell whether conditions name one row at most: they hold all columns of a key by equality."""
+        equal = {column for column, operator, _ in shape if operator == "eq"}
+        return any(equal.issuperset(key) for key in self._keys)
 
     def _data(self, data: Any, place: str) -> tuple[tuple[str, ...], list[Stored]]:
         if not isinstance(data, Mapping) or not data:

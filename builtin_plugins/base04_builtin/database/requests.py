@@ -23,13 +23,18 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One operation of a transaction. ``otherwise`` is run where it touched no row; ``place`` is for messages."""
+    """One operation of a transaction.
+
+    ``otherwise`` is run where it touched no row; ``place`` is for messages; ``single`` says that it can touch one row
+    at most.
+    """
 
     sql: str
     params: tuple[Stored, ...]
     place: str
     expect: int | None = None
     otherwise: Step | None = None
+    single: bool = False
 
 
 @dataclass(frozen=True, slots=True)
