@@ -8,18 +8,17 @@ import math
 import os
 import signal
 import socket
-import stat
 from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from base04.control_socket import LocalCaller, control_listener
 from base04.data_folder import DataFolder
 from base04.errors import HostError
-from base04.http.authentication import LOCAL_SCOPE_KEY
+from base04.host_server import HostServer
 from base04.settings import ServerSettings
 from base04_hookspecs.websocket import WebSocketManager
 
@@ -32,78 +31,6 @@ Ready = Callable[[str], Awaitable[None]]
 """Called with the URL once the host serves."""
 
 _log = structlog.get_logger()
-
-
-class HostServer(uvicorn.Server):
-    """uvicorn, with the host's own signals, and with sockets drained before connections are closed."""
-
-    def __init__(
-        self, config: uvicorn.Config, drain_timeout_s: float, drain: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
-        super().__init__(config)
-        self._drain_timeout_s, self._drain = drain_timeout_s, drain
-        self._draining: asyncio.Future[None] | None = None
-        self.listening = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say so.
-
-        Raises:
-            HostError: the lifespan of the application failed.
-        """
-        try:
-            await super().startup(sockets)
-        except SystemExit as error:
-            raise HostError(
-                "The application did not start: its lifespan raised, and the log has the reason."
-            ) from error
-        self.listening.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the host."""
-        yield
-
-    def force(self) -> None:
-        """Wait for nobody any more."""
-        self.should_exit = self.force_exit = True
-        if self._draining is not None:
-            self._draining.cancel()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take no more connections, let requests finish and clients go, then close."""
-        for server in self.servers:
-            server.close()
-        for listener in sockets or ():
-            listener.close()
-        if self._drain is not None and not self.force_exit:
-            await self._drain_sockets(self._drain)
-        await super().shutdown(sockets)
-        if self.force_exit:
-            for task in self.server_state.tasks:
-                task.cancel("the host was told to stop at once")
-
-    async def _drain_sockets(self, drain: Callable[[], Awaitable[None]]) -> None:
-        """Drain, in bounded time; whatever goes wrong, requests are still let finish."""
-        self._draining = asyncio.ensure_future(drain())
-        await asyncio.wait((self._draining,), timeout=self._drain_timeout_s)
-        if self._draining.cancel():
-            _log.warning("sockets were not drained in time", timeout_s=self._drain_timeout_s)
-        (outcome,) = await asyncio.gather(self._draining, return_exceptions=True)
-        if isinstance(outcome, Exception):
-            _log.error("sockets could not be drained", exc_info=outcome)
-
-
-class LocalCaller:
-    """Marks what comes in through the control socket as the host's own user."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        scope[LOCAL_SCOPE_KEY] = True
-        await self._app(scope, receive, send)
 
 
 def run(manager: AppManager, app: Starlette | None = None, *, on_ready: Ready | None = None, **overrides: Any) -> None:
@@ -126,12 +53,9 @@ async def serve(
     settings = ServerSettings.model_validate({**manager.settings.server.model_dump(), **overrides})
     listener = _listen(settings.host, settings.port, manager.folder)
     with listener, _stopping_by_signals(asyncio.current_task()) as stopping:
-        try:
-            await manager.start()
+        async with manager:
             served = _config(HostApplication(manager), settings) if app is None else _config(app, settings, "on")
             await _serve_until_told(manager, served, settings, listener, on_ready, stopping)
-        finally:
-            await manager.stop()  # also what had started when a signal ended the start
 
 
 class _Stopping:
@@ -193,7 +117,7 @@ async def _serve_until_told(
     server = HostServer(served, settings.drain_timeout, drain)
     control = HostServer(_config(LocalCaller(manager.serve), settings), settings.drain_timeout)
     stopping.watch(server, control)
-    with _control_listener(manager.folder) as control_socket:
+    with control_listener(manager.folder) as control_socket:
         servers = [
             asyncio.create_task(control.serve([control_socket])),
             asyncio.create_task(server.serve([listener])),
@@ -247,46 +171,9 @@ def _listen(host: str, port: int, folder: DataFolder) -> socket.socket:
         if folder.holder() is not None:  # then that is what the port is taken by, in all likelihood
             folder.acquire()
             folder.release()
-        known = error.errno is not None and not isinstance(error, socket.gaierror)
-        reason = os.strerror(error.errno) if known else error.strerror
+        number = None if isinstance(error, socket.gaierror) else error.errno
+        reason = error.strerror if number is None else os.strerror(number)
         raise HostError(
             f"Cannot listen on {host}:{port}: {reason or error}. "
             "Choose another with --port, or with server.port in base04.yaml."
         ) from error
-
-
-@contextlib.contextmanager
-def _control_listener(folder: DataFolder) -> Iterator[socket.socket]:
-    """Listen on a Unix socket that only its owner can open; one that a dead host left behind is replaced."""
-    path = folder.socket_path
-    if path.parent != folder.path:
-        _make_private(path.parent)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        before = os.umask(0o177)
-        try:
-            listener.bind(os.fspath(path))
-        except OSError as error:
-            raise HostError(
-                f"Cannot listen on the control socket {str(path)!r}: {error.strerror or error}. "
-                "Use a data_dir with a shorter path, or a shorter TMPDIR."
-            ) from error
-        finally:
-            os.umask(before)
-        listener.listen(64)
-        yield listener
-    finally:
-        listener.close()
-        path.unlink(missing_ok=True)
-
-
-def _make_private(path: Path) -> None:
-    """Make a folder below a shared one, where somebody else may have been first."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = path.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise HostError(
-            f"The folder {str(path)!r}, for the control socket, is not private to this user. Remove it, or use a "
-            "data_dir with a shorter path, which then holds the socket itself."
-        )

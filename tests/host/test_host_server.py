@@ -12,7 +12,7 @@ import structlog
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from base04.serving import HostServer
+from base04.host_server import HostServer
 
 
 class Application:
