@@ -49,4 +49,4 @@ def empty_database(server: PostgresServer) -> Iterator[str]:
 
 def postgres_settings(url: str, **changes: Any) -> PostgresSettings:
     """Return settings for tests: a small pool, and whatever else the test says."""
-    return PostgresSettings(**({"url": url, "pool_size": 4} | changes))
+    return PostgresSettings.model_validate({"url": url, "pool_size": 4} | changes)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-from postgres_kit import postgres, postgres_settings, postgres_url
 
 from base04.testing.conformance.database import SqlConformance
 from base04_builtin.database import database_providers
 from base04_builtin.database.postgresql import PostgresDatabaseManager
+from postgres_kit import postgres, postgres_settings, postgres_url
 
 PROVIDER = {provider.name: provider for provider in database_providers()}["postgresql"]
 __all__ = ["postgres", "postgres_url"]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from base04_builtin.database.planner import TablePlanner
 
 T = TypeVar("T")
+Lookup = Callable[[str], "TablePlanner"]
 _PLANNER: Final = "base04_builtin.database.planner"
 
 
@@ -43,16 +44,20 @@ class Catalogue:
             self._tables[table.name] = table
             self._planners.pop(table.name, None)
 
-    async def plan(self, tables: Sequence[object], make: Callable[[Callable[[str], TablePlanner]], T]) -> T:
+    async def plan(self, tables: Callable[[], Sequence[object]], make: Callable[[Lookup], T]) -> T:
         """Call ``make`` with a look-up of planners; once more with fresh declarations where it finds fault.
+
+        Args:
+            tables: returns the names that will be looked up, or raises; asked only where a look-up failed.
+            make: plans.
 
         Raises:
             InvalidInput: what ``make`` raised the second time.
         """
         try:
             return make(self._planners.__getitem__)
-        except (KeyError, TypeError, InvalidInput):  # a table or column that this process has not heard of, or no name
-            names = [check_table(table) for table in tables]
+        except (KeyError, TypeError, AttributeError, InvalidInput):  # nothing that this process has heard of
+            names = [check_table(table) for table in tables()]
         await _load_planner()
         if all(name in self._tables for name in names):
             try:

@@ -12,10 +12,12 @@ from base04_builtin.database.dialects import Dialect
 from base04_builtin.database.names import check_name
 from base04_builtin.database.operations import check_keys, natural
 from base04_builtin.database.requests import Query, Rows, Step
-from base04_builtin.database.values import Stored, from_stored, to_stored
+from base04_builtin.database.templates import Slot, Template, bound_limits, find_shape, operation_shape
+from base04_builtin.database.values import Stored, converter, from_stored, to_stored
 from base04_hookspecs.database import ColumnType, TableSchema
 from base04_hookspecs.errors import InvalidInput
 
+_TEMPLATES: Final = 512
 _LOOSE: Final = frozenset({"boolean", "float", "timestamp", "json"})
 
 
@@ -37,6 +39,7 @@ class TablePlanner:
         self._types: dict[str, ColumnType] = {c.name: c.type for c in schema.columns} if schema else {}
         self._required = frozenset(c.name for c in schema.columns if not c.nullable) if schema else frozenset()
         self._keys = (schema.primary_key, *schema.unique) if schema else ()
+        self._templates: dict[tuple[Any, ...] | None, Template] = {}
         self._loose = {} if dialect.typed else {name: of for name, of in self._types.items() if of in _LOOSE}
 
     def column(self, name: object) -> str:
@@ -73,6 +76,24 @@ class TablePlanner:
         self, where: Any, order_by: Sequence[str], limit: int | None, offset: int, columns: Sequence[str] | None
     ) -> Query:
         """Plan a ``find``."""
+        known = find_shape(where, order_by, columns)
+        template = self._templates.get(known)
+        if template is not None and bound_limits(limit, offset):
+            values = [*(where or {}).values(), self._dialect.unlimited if limit is None else limit, offset]
+            bound = template.bind(values, self._max_bytes)
+            if bound is not None:
+                return Query(template.sql, tuple(bound))
+        query = self._select(where, order_by, limit, offset, columns)
+        if known is not None:
+            compiled = statements.select(
+                self._dialect, self.name, self.columns(columns), _equal(known[0]), self._order(order_by)
+            )
+            self._learn(known, compiled, (), known[0], single=False)
+        return query
+
+    def _select(
+        self, where: Any, order_by: Sequence[str], limit: int | None, offset: int, columns: Sequence[str] | None
+    ) -> Query:
         shape, values = self._where(where)
         compiled = statements.select(self._dialect, self.name, self.columns(columns), shape, self._order(order_by))
         bounds = [self._dialect.unlimited if limit is None else natural(limit, "limit"), natural(offset, "offset")]
@@ -90,6 +111,18 @@ class TablePlanner:
         Raises:
             InvalidInput: it is not one that the contract knows.
         """
+        shape = operation_shape(operation)
+        template = self._templates.get(shape)
+        if template is not None:
+            step = template.step(operation, place, self._max_bytes)
+            if step is not None:
+                return step
+        step = self._step(operation, place)
+        if shape is not None:
+            self._learn_operation(shape, step)
+        return step
+
+    def _step(self, operation: Mapping[str, Any], place: str) -> Step:
         kind = operation["type"]
         expect = operation.get("expect")
         if expect is not None:
@@ -132,6 +165,32 @@ class TablePlanner:
         unless = tuple(key) if self._schema is not None else ()
         absent = self._insert(both, place, expect, unless, complete=False)  # what it lacks may not be needed
         return replace(again, otherwise=replace(absent, otherwise=again if unless else None))
+
+    def _learn_operation(self, known: tuple[Any, ...], step: Step) -> None:
+        kind, _, data, where = known
+        if kind == "insert":
+            compiled = statements.insert(self._dialect, self.name, data)
+        elif kind == "update":
+            compiled = statements.update(self._dialect, self.name, data, _equal(where))
+        else:
+            compiled = statements.delete(self._dialect, self.name, _equal(where))
+        self._learn(known, compiled, data, where, single=step.single)
+
+    def _learn(
+        self,
+        known: tuple[Any, ...],
+        compiled: statements.Compiled,
+        data: tuple[str, ...],
+        where: tuple[str, ...],
+        *,
+        single: bool,
+    ) -> None:
+        slots = [Slot(index, converter(self.type_of(name)), name in self._required) for index, name in enumerate(data)]
+        slots += [Slot(len(data) + index, converter(self.type_of(name)), True) for index, name in enumerate(where)]
+        slots += [Slot(len(slots) + extra, int, False) for extra in range(len(compiled.order) - len(slots))]
+        if len(self._templates) >= _TEMPLATES:
+            self._templates.clear()
+        self._templates[known] = Template(compiled.sql, compiled.bind(slots), single)
 
     def _key(self, where: Any, place: str) -> dict[str, Any]:
         found = list(conditions(where, self.column))
@@ -198,6 +257,10 @@ class TablePlanner:
 
     def _stored(self, column: str, value: Any) -> Stored:
         return to_stored(value, self.type_of(column), f"the column {column!r}", self._max_bytes)
+
+
+def _equal(columns: tuple[str, ...]) -> statements.Shape:
+    return tuple((column, "eq", 1) for column in columns)
 
 
 def _padded(values: list[Any]) -> list[Any]:

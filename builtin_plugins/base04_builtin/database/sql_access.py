@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, get_args
 
-from base04_builtin.database.catalogue import Catalogue
+from base04_builtin.database.catalogue import Catalogue, Lookup
 from base04_builtin.database.dialects import Dialect
 from base04_builtin.database.operations import operation_table
 from base04_builtin.database.placeholders import translate
@@ -84,14 +85,8 @@ class SqlAccess(DatabaseManager):
         self._refuse_if_read_only("execute_transaction")
         if isinstance(operations, str | Mapping) or not isinstance(operations, Sequence) or not operations:
             raise InvalidInput("The operations must be a list with at least one operation.")
-        count = len(operations)
-        places = [f"{number} of {count}" for number in range(1, count + 1)]
-        tables = [operation_table(each, place) for each, place in zip(operations, places, strict=True)]
         steps = await self._core.catalogue.plan(
-            tables,
-            lambda planner: tuple(
-                planner(table).step(each, place) for each, table, place in zip(operations, tables, places, strict=True)
-            ),
+            lambda: _tables(operations), lambda planner: _steps(operations, planner)
         )
         return await self._core.transaction(steps, self._access)
 
@@ -107,13 +102,14 @@ class SqlAccess(DatabaseManager):
     ) -> list[dict[str, Any]]:
         """Return matching rows; see the contract."""
         planner, query = await self._core.catalogue.plan(
-            [table], lambda planner: (planner(table), planner(table).select(where, order_by, limit, offset, columns))
+            lambda: [table],
+            lambda planner: (planner(table), planner(table).select(where, order_by, limit, offset, columns)),
         )
         return planner.typed(await self._core.rows(query, self._access))
 
     async def count(self, table: str, where: Where | None = None) -> int:
         """Return how many rows match."""
-        query = await self._core.catalogue.plan([table], lambda planner: planner(table).count(where))
+        query = await self._core.catalogue.plan(lambda: [table], lambda planner: planner(table).count(where))
         rows = await self._core.rows(query, self._access)
         return int(rows[0]["n"])
 
@@ -138,3 +134,21 @@ class SqlAccess(DatabaseManager):
     def _refuse_if_read_only(self, what: str) -> None:
         if self._access == "read_only":
             raise NotSupported(f"{what} writes, and this access is read-only: use the read_write access.")
+
+
+def _tables(operations: Sequence[Operation]) -> list[str]:
+    places = _places(len(operations))
+    return [operation_table(operation, place) for operation, place in zip(operations, places, strict=True)]
+
+
+def _steps(operations: Sequence[Operation], planner: Lookup) -> tuple[Step, ...]:
+    places = _places(len(operations))
+    return tuple(
+        planner(operation["table"]).step(operation, place) for operation, place in zip(operations, places, strict=True)
+    )
+
+
+@lru_cache(maxsize=64)
+def _places(count: int) -> tuple[str, ...]:
+    """Return what operations are called in messages."""
+    return tuple(f"{number} of {count}" for number in range(1, count + 1))

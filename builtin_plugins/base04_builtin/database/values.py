@@ -15,6 +15,8 @@ from base04_hookspecs.errors import InvalidInput, ManagerError
 Stored = str | int | float | bytes | None
 """What the driver binds and returns."""
 
+Converter = Callable[[Any], Stored]
+
 _INT64: Final = range(-(2**63), 2**63)
 _DEPTH: Final = 100
 
@@ -47,6 +49,14 @@ def to_stored(value: Any, type: ColumnType | None, place: str, max_bytes: int) -
     except UnicodeEncodeError as error:
         raise InvalidInput(f"The value for {place} holds lone surrogates, which are not text.") from error
     return stored
+
+
+def converter(type: ColumnType | None) -> Converter:
+    """Return what makes of a value what to bind, without a look at its size.
+
+    It raises ``Refused`` or ``UnicodeEncodeError`` for a value that does not fit; ``to_stored`` then says why.
+    """
+    return _CONVERTERS[type]
 
 
 def from_stored(value: Stored, type: ColumnType | None, place: str) -> Any:
@@ -166,7 +176,7 @@ def _type(value: Any) -> str:
     return f"of type {type(value).__name__}"
 
 
-_CONVERTERS: Final[dict[ColumnType | None, Callable[[Any], Stored]]] = {
+_CONVERTERS: Final[dict[ColumnType | None, Converter]] = {
     "string": _string,
     "text": _string,
     "integer": _integer,

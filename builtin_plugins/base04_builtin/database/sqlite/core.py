@@ -40,7 +40,7 @@ class SqliteCore:
         self.max_value_bytes = settings.max_value_bytes
         self.path = Path(settings.path).absolute()
         self.readers = Lane("reading", settings.readers, self._open_reader, settings.pool_timeout)
-        self.writer = Lane("writing", 1, self._open_writer, settings.pool_timeout)
+        self.writer = Lane("writing", 1, self._open_writer, settings.pool_timeout, together=True)
         self.catalogue = Catalogue(SQLITE, settings.max_value_bytes, self._stored_tables)
         self._migrator = Migrator(
             SqliteMigrationStore(self.path, self.readers, self.writer, settings.migration_timeout)

@@ -1,63 +1,22 @@
 """A lane: worker threads that carry out requests, and the bounded wait for one of them.
 
-A caller that is cancelled while it waits has its request dropped if it has not begun; one that has begun is finished
-and its result discarded.
+Transactions that wait at the same moment share a commit, on a lane that is made so. A caller that is cancelled while it
+waits has its request dropped if it has not begun; one that has begun is finished and its result discarded.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Final
 
-from base04_builtin.database.requests import Request
+from base04_builtin.database.requests import Request, Transaction
+from base04_builtin.database.sqlite.job import Job, Outcome, Session, settle
 from base04_hookspecs.errors import ManagerUnavailable, OutcomeUnknown
 
-
-class Session(Protocol):
-    """What a thread of a lane owns: one connection."""
-
-    broken: bool
-
-    def perform(self, request: Request, abandoned: Callable[[], bool]) -> Any:
-        """Carry out a request; ``abandoned`` tells whether anybody still waits for the result."""
-
-    def close(self) -> None:
-        """Close the connection."""
-
-
-class Job:
-    """A request on its way through a lane."""
-
-    __slots__ = ("begun", "dropped", "future", "loop", "request")
-
-    def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
-        self.request = request
-        self.loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.begun = False
-        self.dropped = False
-
-    def abandoned(self) -> bool:
-        """Tell whether the caller has gone."""
-        return self.future.cancelled()
-
-    def settle(self, result: Any, error: BaseException | None) -> None:
-        """Hand the outcome to the caller's loop, if there still is one."""
-        try:
-            self.loop.call_soon_threadsafe(self._settle, result, error)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            return
-
-    def _settle(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():
-            return
-        if error is not None:
-            self.future.set_exception(error)
-        else:
-            self.future.set_result(result)
+_BATCH: Final = 128
 
 
 class Lane:
@@ -68,9 +27,18 @@ class Lane:
         size: the most threads.
         open_session: opens a session; called in the thread that will use it.
         wait_timeout_s: how long a request may wait for a thread.
+        together: whether transactions that wait at the same moment share a commit; for a lane of one thread.
     """
 
-    def __init__(self, name: str, size: int, open_session: Callable[[], Session], wait_timeout_s: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        open_session: Callable[[], Session],
+        wait_timeout_s: float,
+        *,
+        together: bool = False,
+    ) -> None:
         self.name = name
         self.size = size
         self.waiting = 0
@@ -80,6 +48,7 @@ class Lane:
         self.failing: str | None = None
         self._open_session = open_session
         self._wait_timeout_s = wait_timeout_s
+        self._together = together
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -146,25 +115,28 @@ class Lane:
                 )
             )
 
-    def _begin(self, job: Job) -> bool:
+    def _begin(self, jobs: Sequence[Job]) -> list[Job]:
+        """Return those that nobody has dropped, and take them up."""
         with self._lock:
-            if job.dropped:
-                return False
-            job.begun = True
-            self.waiting -= 1
-            self._idle -= 1
-            self.in_use += 1
-            return True
+            begun = [job for job in jobs if not job.dropped]
+            for job in begun:
+                job.begun = True
+            self.waiting -= len(begun)
+            if begun:
+                self._idle -= 1
+                self.in_use += 1
+        return begun
 
-    def _end(self, failure: BaseException | None) -> None:
+    def _end(self, outcomes: Sequence[Outcome]) -> None:
         with self._lock:
             self.in_use -= 1
             self._idle += 1
-            if isinstance(failure, ManagerUnavailable | OutcomeUnknown):
-                self.unavailable += 1
-                self.failing = str(failure)
-            else:
-                self.failing = None
+            for _, failure in outcomes:
+                if isinstance(failure, ManagerUnavailable | OutcomeUnknown):
+                    self.unavailable += 1
+                    self.failing = str(failure)
+                else:
+                    self.failing = None
 
     def _count_open(self, change: int) -> None:
         with self._lock:
@@ -177,32 +149,80 @@ class Lane:
 
     def _run(self) -> None:
         session: Session | None = None
+        carried: Job | None = None
         try:
-            while (job := self._jobs.get()) is not None:
-                if self._begin(job):
-                    session = self._perform(job, session)
-                del job  # the thread must not keep the last result alive while it waits
+            while (job := carried or self._jobs.get()) is not None:
+                waiting, carried = self._waiting_with(job)
+                if jobs := self._begin(waiting):
+                    session = self._perform(jobs, session)
+                del job, waiting, jobs  # the thread must not keep the last results alive while it waits
         finally:
             with self._lock:
                 self._idle -= 1
             self._close_session(session)
 
-    def _perform(self, job: Job, session: Session | None) -> Session | None:
-        result: Any = None
-        failure: BaseException | None = None
+    def _waiting_with(self, job: Job) -> tuple[list[Job], Job | None]:
+        """Return the jobs that can share a commit with one, itself first, and the job that follows them if it came."""
+        jobs = [job]
+        if not self._together or self._jobs.empty() or not _may_share(job.request):
+            return jobs, None
+        while len(jobs) < _BATCH and not self._jobs.empty():  # nobody else takes from the queue
+            following = self._jobs.get()
+            if following is None:
+                self._jobs.put(None)  # the lane is closed: nothing comes after it
+                break
+            if not _may_share(following.request):
+                return jobs, following
+            jobs.append(following)
+        return jobs, None
+
+    def _perform(self, jobs: Sequence[Job], session: Session | None) -> Session | None:
+        outcomes: list[Outcome] | None = None
+        if len(jobs) > 1:
+            session, outcomes = self._perform_together(jobs, session)
+        if outcomes is None:
+            outcomes = []
+            for job in jobs:
+                session, outcome = self._perform_alone(job, session)
+                outcomes.append(outcome)
+        self._end(outcomes)
+        settle(jobs, outcomes)
+        return session
+
+    def _perform_together(
+        self, jobs: Sequence[Job], session: Session | None
+    ) -> tuple[Session | None, list[Outcome] | None]:
+        requests = [job.request for job in jobs if isinstance(job.request, Transaction)]
         try:
-            if session is None:
-                session = self._open_session()
-                self._count_open(1)
-            result = session.perform(job.request, job.abandoned)
+            session = session or self._opened()
+            outcomes = session.perform_together(requests)
+        except BaseException as error:  # noqa: BLE001 - the callers get it, whatever it is
+            outcomes = [Outcome(None, error) for _ in jobs]
+        return self._kept(session), outcomes
+
+    def _perform_alone(self, job: Job, session: Session | None) -> tuple[Session | None, Outcome]:
+        try:
+            session = session or self._opened()
+            outcome = Outcome(session.perform(job.request, job.abandoned))
         except BaseException as error:  # noqa: BLE001 - the caller gets it, whatever it is
-            failure = error
+            outcome = Outcome(None, error)
+        return self._kept(session), outcome
+
+    def _opened(self) -> Session:
+        session = self._open_session()
+        self._count_open(1)
+        return session
+
+    def _kept(self, session: Session | None) -> Session | None:
+        """Close a session that is broken."""
         if session is not None and session.broken:
             self._close_session(session)
-            session = None
-        self._end(failure)
-        job.settle(result, failure)
+            return None
         return session
+
+
+def _may_share(request: Request) -> bool:
+    return isinstance(request, Transaction) and not request.own
 
 
 def _join(threads: list[threading.Thread]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +15,10 @@ import structlog
 from base04_builtin.database.ddl import OWN_PREFIX
 from base04_builtin.database.requests import EnsureTable, Query, Request, Rows, Step, Transaction
 from base04_builtin.database.sqlite.errors import breaks_connection, primary_code, translated
+from base04_builtin.database.sqlite.job import Outcome
 from base04_builtin.database.sqlite.settings import SqliteSettings
 from base04_builtin.database.sqlite.tables import ensure_table
-from base04_hookspecs.errors import Conflict, InvalidInput, ManagerUnavailable, OutcomeUnknown
+from base04_hookspecs.errors import Conflict, InvalidInput, ManagerError, ManagerUnavailable, OutcomeUnknown
 
 log = structlog.get_logger()
 
@@ -58,6 +59,7 @@ _PRAGMAS: Final = frozenset(
         "database_list",
     }
 )
+_DRIVER_ERRORS: Final = (sqlite3.Error, sqlite3.Warning, OverflowError, UnicodeError)
 _PROGRESS: Final = 10_000
 _RETRY: Final = 0.02
 
@@ -89,6 +91,7 @@ class SqliteSession:
         except BaseException:
             self._connection.close()
             raise
+        self._changes = self._connection.cursor()
         self._connection.set_authorizer(self._authorize)
         self._connection.set_progress_handler(self._must_interrupt, _PROGRESS)
         self._trusted = False
@@ -103,14 +106,43 @@ class SqliteSession:
         self._abandoned = _never if self._writable else abandoned
         try:
             return self._perform(request)
-        except sqlite3.Error as error:
-            self.broken = self.broken or breaks_connection(error)
-            raise translated(error, writable=self._writable) from error
-        except (OverflowError, UnicodeError, sqlite3.Warning) as error:
-            raise translated(error, writable=self._writable) from error
+        except _DRIVER_ERRORS as error:
+            raise self._failed(error) from error
         finally:
             self._deadline = float("inf")
             self._abandoned = _never
+
+    def perform_together(self, transactions: Sequence[Transaction]) -> list[Outcome] | None:
+        """Carry out transactions with one commit, each in a savepoint.
+
+        Returns None, with everything rolled back, where an error ended the transaction or the commit was refused:
+        nobody can tell whose fault it was, so each has to be carried out alone.
+
+        Raises:
+            ManagerError: the transaction could not be opened; nothing was done.
+        """
+        self._deadline = time.monotonic() + self._settings.statement_timeout
+        try:
+            self._begin()
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        try:
+            outcomes = [self._entry(transaction.steps) for transaction in transactions]
+        except sqlite3.Error as error:
+            self._failed(error)
+            self._roll_back()
+            return None
+        except BaseException:
+            self._roll_back()
+            raise
+        try:
+            self._commit()
+        except OutcomeUnknown as error:
+            return [_unsettled(outcome, error) for outcome in outcomes]
+        except sqlite3.Error as error:
+            self._failed(error)
+            return None
+        return outcomes
 
     def close(self) -> None:
         """Close the connection."""
@@ -131,7 +163,7 @@ class SqliteSession:
                 return self._in_transaction(lambda: self._own(lambda: ensure_table(self._connection, table)))
 
     def _in_transaction(self, work: Callable[[], Any]) -> Any:
-        self._own(lambda: self._connection.execute("BEGIN IMMEDIATE").close())
+        self._begin()
         try:
             result = work()
         except BaseException:
@@ -140,10 +172,13 @@ class SqliteSession:
         self._commit()
         return result
 
+    def _begin(self) -> None:
+        self._execute_own("BEGIN IMMEDIATE")
+
     def _commit(self) -> None:
         self._deadline = float("inf")
         try:
-            self._own(self._connection.commit)
+            self._execute_own("COMMIT")
         except sqlite3.Error as error:
             self._roll_back()
             if primary_code(error) == sqlite3.SQLITE_IOERR:
@@ -161,6 +196,27 @@ class SqliteSession:
             self.broken = True
             log.warning("rollback failed, the connection is opened anew", exc_info=True)
 
+    def _entry(self, steps: tuple[Step, ...]) -> Outcome:
+        """Carry out steps in a savepoint of the open transaction.
+
+        Raises:
+            sqlite3.Error: the whole transaction has ended, and every entry with it.
+        """
+        self._deadline = time.monotonic() + self._settings.statement_timeout
+        self._execute_own("SAVEPOINT entry")
+        try:
+            self._steps(steps)
+        except Exception as error:
+            if not self._connection.in_transaction:
+                self._failed(error)
+                raise sqlite3.OperationalError("An error ended the transaction.") from error
+            self._deadline = float("inf")
+            self._execute_own("ROLLBACK TO entry")
+            self._execute_own("RELEASE entry")
+            return Outcome(None, self._failed(error))
+        self._execute_own("RELEASE entry")
+        return Outcome(True)
+
     def _steps(self, steps: tuple[Step, ...]) -> bool:
         for step in steps:
             touched = self._step(step)
@@ -173,8 +229,7 @@ class SqliteSession:
 
     def _step(self, step: Step) -> int:
         try:
-            with closing(self._connection.execute(step.sql, step.params)) as cursor:
-                touched = cursor.rowcount
+            touched = self._changes.execute(step.sql, step.params).rowcount
         except sqlite3.IntegrityError as error:
             kind = InvalidInput if error.sqlite_errorcode == sqlite3.SQLITE_CONSTRAINT_NOTNULL else Conflict
             raise kind(f"The operation {step.place} is refused: {error}; nothing was done.") from error
@@ -192,6 +247,22 @@ class SqliteSession:
         if touched >= 0 or self._connection.total_changes == before:
             return max(touched, 0)
         return int(self._connection.execute("SELECT changes()").fetchone()[0])  # WITH ... UPDATE has no rowcount
+
+    def _failed(self, error: Exception) -> ManagerError:
+        """Return the contract's error, and take note where the connection is of no more use."""
+        if isinstance(error, ManagerError):
+            return error
+        self.broken = self.broken or breaks_connection(error)
+        failure = translated(error, writable=self._writable)
+        failure.__cause__ = error
+        return failure
+
+    def _execute_own(self, sql: str) -> None:
+        self._trusted = True
+        try:
+            self._changes.execute(sql)
+        finally:
+            self._trusted = False
 
     def _own(self, work: Callable[[], Any]) -> Any:
         """Run statements of the manager's own, to which the authorizer does not apply."""
@@ -221,6 +292,16 @@ class SqliteSession:
 
 def _never() -> bool:
     return False
+
+
+def _unsettled(outcome: Outcome, error: OutcomeUnknown) -> Outcome:
+    """Return what to tell a caller whose entry was in a commit of which nobody knows whether it happened.
+
+    An entry that failed was not done; but what it failed of may have been another entry, which may not be there.
+    """
+    if outcome.error is None:
+        return Outcome(None, error)
+    return Outcome(None, ManagerUnavailable("The disk reported an error during the commit; nothing was done."))
 
 
 def _connect(settings: SqliteSettings, *, writable: bool) -> sqlite3.Connection:

@@ -1,0 +1,105 @@
+"""Statements that have been planned before, ready for other values.
+
+Planning checks names, operators and keys with care, and takes longer than running the statement. What it finds depends
+on the shape of a request alone, as long as its values are plain: then only the values are left to convert. A template
+is an optimist: in any doubt it gives up, and the planner says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from base04_builtin.database.requests import Step
+from base04_builtin.database.values import Converter, Refused, Stored
+
+_PLAIN: Final = frozenset({str, int, float, bool, bytes})
+_LISTS: Final = frozenset({list, tuple, type(None)})
+_NONE: Final[dict[str, Any]] = {}
+
+
+class Slot(NamedTuple):
+    """One placeholder: which of the values it takes, how that is converted, and whether it may be None."""
+
+    place: int
+    convert: Converter
+    required: bool
+
+
+class Template(NamedTuple):
+    """A statement for all requests of one shape."""
+
+    sql: str
+    slots: tuple[Slot, ...]
+    single: bool = False
+
+    def bind(self, values: Sequence[Any], max_bytes: int) -> list[Stored] | None:
+        """Return what to bind, None in doubt."""
+        bound: list[Stored] = []
+        try:
+            for place, convert, required in self.slots:
+                value = values[place]
+                if value is None:
+                    if required:
+                        return None
+                else:
+                    value = convert(value)
+                    if (value.__class__ is str or value.__class__ is bytes) and not _fits(value, max_bytes):
+                        return None
+                bound.append(value)
+        except (Refused, UnicodeEncodeError):
+            return None
+        return bound
+
+    def step(self, operation: Mapping[str, Any], place: str, max_bytes: int) -> Step | None:
+        """Return the step for an operation of this shape, None in doubt."""
+        values = [*operation.get("data", _NONE).values(), *operation.get("where", _NONE).values()]
+        bound = self.bind(values, max_bytes)
+        return (
+            None if bound is None else Step(self.sql, tuple(bound), place, operation.get("expect"), None, self.single)
+        )
+
+
+def operation_shape(operation: Any) -> tuple[Any, ...] | None:
+    """Return what the plan of an operation depends on, None where that is more than names."""
+    if operation.__class__ is not dict:
+        return None
+    kind = operation.get("type")
+    expect = operation.get("expect", 0)
+    if kind == "upsert" or expect.__class__ is not int or expect < 0:
+        return None
+    data = operation.get("data", _NONE)
+    where = operation.get("where", _NONE)
+    if data.__class__ is not dict or not _is_plain(where):
+        return None
+    return (kind, tuple(operation), tuple(data), tuple(where))
+
+
+def find_shape(where: Any, order_by: Any, columns: Any) -> tuple[Any, ...] | None:
+    """Return what the plan of a ``find`` depends on, None where that is more than names."""
+    if where is None:
+        where = _NONE
+    if not _is_plain(where) or order_by.__class__ not in _LISTS or columns.__class__ not in _LISTS:
+        return None
+    return (tuple(where), tuple(order_by), None if columns is None else tuple(columns))
+
+
+def bound_limits(limit: Any, offset: Any) -> bool:
+    """Tell whether these are plain numbers, or no limit."""
+    return (limit is None or (limit.__class__ is int and limit >= 0)) and offset.__class__ is int and offset >= 0
+
+
+def _is_plain(mapping: Any) -> bool:
+    """Tell whether this is a dictionary of plain values: not of operators, and none is None."""
+    if mapping.__class__ is not dict:
+        return False
+    for value in mapping.values():  # noqa: SIM110 - a generator would take twice as long
+        if value.__class__ not in _PLAIN:
+            return False
+    return True
+
+
+def _fits(value: str | bytes, max_bytes: int) -> bool:
+    if isinstance(value, str) and not value.isascii():
+        return len(value.encode()) <= max_bytes
+    return len(value) <= max_bytes
