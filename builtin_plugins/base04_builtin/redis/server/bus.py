@@ -116,7 +116,7 @@ class Bus:
             for channel in channels:
                 for future in self._waiting.pop(channel, ()):
                     if not future.done():
-                        future.set_exception(answered("that has the channel", error))
+                        future.set_exception(answered(None, error))
         self._lose(channels, error, at_once=isinstance(error, AskError))
 
     def ended(self, listener: Listener, channels: set[bytes], error: Exception) -> None:
@@ -151,7 +151,7 @@ class Bus:
         except TimeoutError as error:
             cause = self._last_error or error
             raise ManagerUnavailable(
-                f"The channel {channel!r} cannot be listened to: {unavailable('', cause)}"
+                f"The channel {channel!r} cannot be listened to: {unavailable(None, cause)}"
             ) from cause
         finally:
             futures = self._waiting.get(name)

@@ -146,7 +146,6 @@ class Calls:
             raise
 
     def _judge(self, error: Exception, once: bool, failures: int, node: Node | None, deadline: float) -> None:
-        where = "" if node is None else str(node)
         if isinstance(error, Lost):
             if once:
                 raise OutcomeUnknown(
@@ -156,7 +155,7 @@ class Calls:
         elif is_reply(error) and not is_passing(error) and isinstance(error, RedisError):
             if isinstance(error, NoScriptError):
                 raise error
-            raise answered(where, error) from error
+            raise answered(node, error) from error
         elif isinstance(error, PoolExhausted):
             raise ManagerUnavailable(f"The Redis server is too busy for us: {error}") from error
         if (
@@ -164,7 +163,7 @@ class Calls:
             or failures >= self._retries
             or asyncio.get_running_loop().time() + _FIRST_PAUSE_S >= deadline
         ):
-            raise unavailable(where, error) from error
+            raise unavailable(node, error) from error
 
 
 async def _pause(failures: int) -> None:

@@ -71,7 +71,8 @@ class Connector:
                     await self._check(connection)
         except (OSError, RedisError) as error:
             await close_now(connection)
-            raise NotSent(f"{shown(address)}: {told(error)}") from error
+            doubt = " Does it speak TLS?" if self._tls is not None and isinstance(error, TimeoutError) else ""
+            raise NotSent(f"{shown(address)}: {told(error)}{doubt}") from error
         except BaseException:
             await close_now(connection)
             raise

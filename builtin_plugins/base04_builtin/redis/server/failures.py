@@ -66,26 +66,31 @@ def refusal(error: BaseException | None) -> str | None:
     return None
 
 
-def unavailable(where: str, error: BaseException) -> ManagerUnavailable:
+def unavailable(where: object, error: BaseException) -> ManagerUnavailable:
     """Return the error for a server that cannot be reached or cannot answer just now."""
+    server = _server(where)
     reason = refusal(error)
     if reason is not None:
-        return ManagerUnavailable(f"The Redis server {where} cannot be used: {reason}.", retry_after=5.0)
+        return ManagerUnavailable(f"{server} cannot be used: {reason}.", retry_after=5.0)
     if isinstance(error, OutOfMemoryError):
-        return ManagerUnavailable(f"There is no room on the Redis server {where}: it has reached its 'maxmemory'.")
-    return ManagerUnavailable(f"The Redis server {where} cannot be reached: {told(error)}")
+        return ManagerUnavailable(f"{server} has no room: it has reached its 'maxmemory'.")
+    return ManagerUnavailable(f"{server} cannot be reached: {told(error)}")
 
 
-def answered(where: str, error: RedisError) -> ManagerError:
+def answered(where: object, error: RedisError) -> ManagerError:
     """Return the error for a reply that says no for good."""
     text = str(error)
     if isinstance(error, OutOfMemoryError) or "-OOM " in text:
         return unavailable(where, OutOfMemoryError())
-    if text.startswith("WRONGTYPE") or "WRONGTYPE " in text:
+    if "WRONGTYPE " in text:
         return ManagerError("There is something else than a JSON value at the key: another program must have put it.")
     if isinstance(error, (AuthenticationError, AuthorizationError, AskError)):
         return unavailable(where, error)
-    return ManagerError(f"The Redis server {where} refused: {text}")
+    return ManagerError(f"{_server(where)} refused: {text}")
+
+
+def _server(where: object) -> str:
+    return f"The Redis server {where}" if where else "The Redis server"
 
 
 def told(error: BaseException) -> str:

@@ -237,7 +237,7 @@ class ServerRedisManager(RedisManager):
         try:
             return self._topology.masters() if self._topology is not None else []
         except NotSent as error:
-            raise unavailable("", error) from error
+            raise unavailable(None, error) from error
 
     async def _set(self, name: bytes, raw: bytes, life: int | None, only_if_absent: bool) -> bool:
         if only_if_absent:

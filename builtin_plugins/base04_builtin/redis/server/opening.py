@@ -26,9 +26,8 @@ async def open_topology(topology: Topology, timeout_s: float) -> None:
         ManagerUnavailable: none answers.
     """
     try:
-        async with asyncio.timeout(timeout_s):
-            await topology.open(asyncio.get_running_loop().time() + timeout_s)
-    except (NotSent, Lost, RedisError, TimeoutError) as error:
+        await topology.open(asyncio.get_running_loop().time() + timeout_s)
+    except (NotSent, Lost, RedisError) as error:
         raise _start_error(error) from error
 
 
@@ -73,5 +72,5 @@ def _start_error(error: Exception) -> Exception:
     if reason is not None:
         return ConfigurationError(f"The Redis server refuses us, or we it: {reason}.")
     if isinstance(error, RedisError) and is_reply(error) and not is_passing(error):
-        return answered("", error)
-    return unavailable("", error)
+        return answered(None, error)
+    return unavailable(None, error)

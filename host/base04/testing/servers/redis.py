@@ -7,7 +7,7 @@ import os
 import re
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,7 +67,8 @@ class RedisServer(ServerProcess):
 
     Args:
         folder: where it keeps its files.
-        ca: speaks TLS alone, with a certificate of this authority for ``localhost`` and 127.0.0.1.
+        ca: speaks TLS alone, with a certificate of this authority.
+        names: whom that certificate is for; ``localhost`` must be among them.
         client_certificates: whether it asks clients for a certificate of that authority.
         password: what clients must give.
         persistent: whether it writes every change to disk before it answers, so that a restart loses none.
@@ -80,6 +81,7 @@ class RedisServer(ServerProcess):
         folder: Path,
         *,
         ca: ThrowawayCA | None = None,
+        names: Sequence[str] = ("localhost", "127.0.0.1"),
         client_certificates: bool = False,
         password: str | None = None,
         persistent: bool = False,
@@ -104,7 +106,7 @@ class RedisServer(ServerProcess):
         if password is not None:
             self._options["requirepass"] = password
         if ca is not None:
-            self._certificate = ca.issue(f"redis-{folder.name}", "localhost", "127.0.0.1")
+            self._certificate = ca.issue(f"redis-{folder.name}", *names)
             self._options |= {
                 "tls-cert-file": str(self._certificate.certificate),
                 "tls-key-file": str(self._certificate.key),
