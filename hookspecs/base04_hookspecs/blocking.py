@@ -220,7 +220,9 @@ class RedisManager(Manager, Protocol):
 class JWTManager(Manager, Protocol):
     """Creates, validates, refreshes and revokes tokens (RFC 7519, 8725, 9068)."""
 
-    def create_access_token(self, user_id: str, additional_claims: Mapping[str, Any] | None = None) -> str:
+    def create_access_token(
+        self, user_id: str, additional_claims: Mapping[str, Any] | None = None, *, source: str | None = None
+    ) -> str:
         """Create an access token; ``additional_claims`` may not replace a registered claim."""
 
     def create_refresh_token(self, user_id: str, *, source: str | None = None) -> str:
@@ -249,6 +251,9 @@ class JWTManager(Manager, Protocol):
 
     def get_jwks(self) -> dict[str, Any]:
         """Return the public keys as a JWK set (RFC 7517); an empty one where keys are symmetric."""
+
+    def rotate_keys(self, *, revoke: bool = False) -> str:
+        """Make a new signing key and return its id (``kid``)."""
 
 
 class ApiKeyManager(Manager, Protocol):

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypedDict
 
+from base04_hookspecs.errors import NotSupported
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import hookspec
 from base04_hookspecs.provider import Provider
@@ -28,17 +29,22 @@ class JWTManager(Manager):
 
     A payload has ``user_id`` beside the registered claims ``iss``, ``sub``, ``aud``, ``exp``, ``iat``, ``jti``.
 
-    Capabilities: ``jwks`` (public keys are served), ``revocation`` (tokens stop before they expire).
+    Capabilities: ``jwks`` (public keys are served), ``revocation`` (tokens stop before they expire), ``rotation``
+    (``rotate_keys``).
     """
 
     role: ClassVar[str] = "jwt"
 
     @abstractmethod
-    async def create_access_token(self, user_id: str, additional_claims: Mapping[str, Any] | None = None) -> str:
+    async def create_access_token(
+        self, user_id: str, additional_claims: Mapping[str, Any] | None = None, *, source: str | None = None
+    ) -> str:
         """Create an access token; ``additional_claims`` may not replace a registered claim.
 
+        ``source`` is ``"name:reference"``, such as ``api_key:<id>``: the token stops with ``revoke_source_tokens``.
+
         Raises:
-            InvalidInput: the user id is empty, or a claim is reserved or not JSON.
+            InvalidInput: the user id is empty, the source is malformed, or a claim is reserved or not JSON.
         """
 
     @abstractmethod
@@ -92,6 +98,17 @@ class JWTManager(Manager):
     @abstractmethod
     async def get_jwks(self) -> dict[str, Any]:
         """Return the public keys as a JWK set (RFC 7517); an empty one where keys are symmetric."""
+
+    async def rotate_keys(self, *, revoke: bool = False) -> str:
+        """Make a new signing key and return its id (``kid``).
+
+        Tokens that earlier keys have signed stay valid until they end. With ``revoke``, for a key that others may have
+        got hold of, the new one signs at once and the earlier ones stop with all that they have signed.
+
+        Raises:
+            NotSupported: the provider lacks ``rotation``.
+        """
+        raise NotSupported(f"{type(self).__name__} cannot rotate keys.")
 
 
 @hookspec

@@ -54,7 +54,9 @@ class TableJWT(JWTManager):
     async def health_check(self) -> HealthReport:
         return health_report()
 
-    async def create_access_token(self, user_id: str, additional_claims: Mapping[str, Any] | None = None) -> str:
+    async def create_access_token(
+        self, user_id: str, additional_claims: Mapping[str, Any] | None = None, *, source: str | None = None
+    ) -> str:
         return self.issue(user_id, **(additional_claims or {}))
 
     async def validate_token(self, token: str) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from base04_hookspecs.provider import Provider
 
 @hookimpl
 def jwt_providers() -> Iterable[Provider]:
-    """Offer tokens signed with a key that the vault keeps."""
+    """Offer tokens signed with keys that the vault keeps."""
     yield Provider(
         "signed",
         "base04_builtin.jwt.signed:SignedJWTManager",
         default=True,
-        capabilities=frozenset({"revocation"}),
+        capabilities=frozenset({"jwks", "revocation", "rotation"}),
         summary="Signed tokens with refresh families and revocation",
     )

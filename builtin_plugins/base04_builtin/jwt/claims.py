@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from base04_builtin.jwt.settings import JWTSettings
-from base04_builtin.jwt.strict_json import faults_of
+from base04_builtin.jwt.strict_json import faults_of, is_plain
 from base04_hookspecs.errors import Fault, InvalidInput, InvalidToken
 
 ACCESS: Final = "at+jwt"
@@ -20,7 +20,10 @@ FAMILY: Final = "fam"
 SOURCE: Final = "src"
 """The claim that names what a token came from, such as ``api_key:<id>``."""
 
-RESERVED: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "user_id", FAMILY, SOURCE})
+AFTER: Final = "rev"
+"""The claim that says after which revocations of its user and source a token was issued, whatever clocks say."""
+
+RESERVED: Final = frozenset({"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "user_id", FAMILY, SOURCE, AFTER})
 """Claims that nobody but the issuer sets."""
 
 _MAX_USER_ID: Final = 255
@@ -39,7 +42,7 @@ class IssueClock:
 
     def tick(self) -> float:
         """Return a time that has not been returned before."""
-        self._last = max(round(self._source(), 6), round(self.now() + 1e-6, 6))
+        self._last = round(max(self._source(), self.now() + 1e-6), 6)
         return self._last
 
     def now(self) -> float:
@@ -61,32 +64,48 @@ class Claims:
         """Return how many seconds a token of a kind may live."""
         return self._settings.access_ttl if kind == ACCESS else self._settings.refresh_ttl
 
-    def build(self, kind: str, user_id: str, jti: str, issued_at: float, **further: str | None) -> dict[str, Any]:
-        """Return the registered claims, and the further ones that are not None."""
-        return {
+    def build(
+        self, kind: str, user_id: str, jti: str, issued_at: float, ends_at: float | None = None, **further: Any
+    ) -> dict[str, Any]:
+        """Return the registered claims, and the further ones that are not None; ``ends_at`` may cut the life short."""
+        expires_at = self.expiry(kind, issued_at)
+        claims = {
             "iss": self._settings.issuer,
             "sub": user_id,
             "aud": self._settings.audience,
             "iat": issued_at,
-            "exp": self.expiry(kind, issued_at),
+            "exp": expires_at if ends_at is None else min(expires_at, math.ceil(ends_at)),
             "jti": jti,
-            **{name: value for name, value in further.items() if value is not None},
         }
+        if self._settings.client_id is not None:
+            claims["client_id"] = self._settings.client_id
+        for name, value in further.items():
+            if value is not None:
+                claims[name] = value
+        return claims
 
     def expiry(self, kind: str, issued_at: float) -> int:
         """Return when a token ends that was issued at a time."""
         return math.ceil(issued_at) + self.lifetime(kind)
 
-    def check(self, payload: Mapping[str, Any], kind: str) -> None:
-        """Check the registered claims of a payload whose signature is valid.
+    def check(self, payload: Mapping[str, Any], kind: str) -> tuple[float, float]:
+        """Check the registered claims of a payload whose signature is valid; return from when to when it is.
 
         Raises:
             InvalidToken: one is missing, malformed, or not true now.
         """
         self._check_names(payload)
-        self._check_times(payload, kind)
         if kind == REFRESH and not isinstance(payload.get(FAMILY), str):
             raise InvalidToken("the refresh token belongs to no family")
+        return self._check_times(payload, kind)
+
+    def check_window(self, begins: float, ends: float) -> None:
+        """Refuse what is not valid yet, or no more."""
+        now = self._clock.now()
+        if ends <= now:
+            raise InvalidToken("it has expired")
+        if begins > now:
+            raise InvalidToken("it is not valid yet")
 
     def _check_names(self, payload: Mapping[str, Any]) -> None:
         if payload.get("iss") != self._settings.issuer:
@@ -97,16 +116,20 @@ class Claims:
         for name in ("sub", "jti"):
             if not isinstance(payload.get(name), str) or not payload[name]:
                 raise InvalidToken(f"the claim {name} is missing or not a string")
+        for name in (FAMILY, SOURCE, "client_id"):
+            if name in payload and (not isinstance(payload[name], str) or not payload[name]):
+                raise InvalidToken(f"the claim {name} is not a string")
 
-    def _check_times(self, payload: Mapping[str, Any], kind: str) -> None:
-        now, leeway = self._clock.now(), self._settings.leeway
+    def _check_times(self, payload: Mapping[str, Any], kind: str) -> tuple[float, float]:
+        leeway = self._settings.leeway
         issued_at, expires_at = _moment(payload, "iat"), _moment(payload, "exp")
-        if issued_at > now + leeway:
+        begins, ends = issued_at - leeway, min(expires_at, self.expiry(kind, issued_at)) + leeway
+        if begins > self._clock.now():
             raise InvalidToken("it was issued in the future")
-        if min(expires_at, self.expiry(kind, issued_at)) <= now - leeway:
-            raise InvalidToken("it has expired")
-        if "nbf" in payload and _moment(payload, "nbf") > now + leeway:
-            raise InvalidToken("it is not valid yet")
+        if "nbf" in payload:
+            begins = max(begins, _moment(payload, "nbf") - leeway)
+        self.check_window(begins, ends)
+        return begins, ends
 
 
 def check_user_id(user_id: str) -> None:
@@ -125,11 +148,17 @@ def check_additional(claims: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises:
         InvalidInput: one of them is reserved, or not JSON; all faults are listed.
     """
-    if claims is not None and not isinstance(claims, Mapping):
+    if claims is None:
+        return {}
+    if not isinstance(claims, Mapping):
         raise InvalidInput(f"The additional claims must be a mapping, not {type(claims).__name__}.")
-    copy = dict(claims or {})
+    copy = dict(claims)
+    if RESERVED.isdisjoint(copy) and "client_id" not in copy and is_plain(copy):
+        return copy
     faults = [Fault(f"/{name}", "is reserved for the issuer") for name in copy if name in RESERVED]
     faults.extend(faults_of(copy))
+    if "client_id" in copy and (not isinstance(copy["client_id"], str) or not copy["client_id"]):
+        faults.append(Fault("/client_id", "is not a text"))
     if faults:
         listed = "; ".join(f"{fault.pointer} {fault.message}" for fault in faults)
         raise InvalidInput(f"The additional claims cannot be used: {listed}.", faults)

@@ -6,15 +6,18 @@ one compare-and-set on that row, so that of two at once one rotates and the othe
 
 from __future__ import annotations
 
+import asyncio
 import math
 import secrets
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import structlog
 
 from base04_builtin.jwt.claims import IssueClock
-from base04_builtin.jwt.revocations import Revocation, RevocationList
+from base04_builtin.jwt.live_revocations import Revocation
+from base04_builtin.jwt.revocations import RevocationList
 from base04_builtin.jwt.settings import JWTSettings
 from base04_builtin.jwt.tables import FAMILIES, sweep_expired
 from base04_hookspecs.database import DatabaseManager, Operation
@@ -37,6 +40,11 @@ class Family:
     rotated_at: float
     expires_at: float
     revoked_at: float | None
+    created_at: float | None
+
+
+ReuseListener = Callable[[Family], Awaitable[None]]
+"""Called when a refresh token came a second time and its family has been revoked."""
 
 
 class RefreshFamilies:
@@ -48,16 +56,19 @@ class RefreshFamilies:
         database: DatabaseManager,
         revocations: RevocationList,
         clock: IssueClock,
+        reused: ReuseListener,
     ) -> None:
         self._settings = settings
         self._database = database
         self._revocations = revocations
         self._clock = clock
+        self._reused = reused
+        self._giving_up: set[asyncio.Task[None]] = set()
 
     async def create(self, user_id: str, source: str | None) -> Family:
         """Begin a family."""
         now = self._clock.tick()
-        family = Family(new_id(), user_id, source, new_id(), None, now, self._end(now), None)
+        family = Family(new_id(), user_id, source, new_id(), None, now, self._end(now, now), None, now)
         row = {name: getattr(family, name) for name in Family.__slots__}
         await self._database.execute_transaction([{"type": "insert", "table": FAMILIES.name, "data": row}])
         return family
@@ -71,7 +82,16 @@ class RefreshFamilies:
         found = await self._find(family)
         if jti != found.current_jti and not self._repeats(found, jti):
             await self._give_up(found)
+            raise InvalidToken("the refresh token was used before")
+        ends_at = self.ends_at(found)
+        if ends_at is not None and ends_at <= self._clock.now() - self._settings.leeway:
+            raise InvalidToken("the refresh family has ended")
         return found
+
+    def ends_at(self, family: Family) -> float | None:
+        """Return when a family ends however often it is refreshed, None for never."""
+        longest = self._settings.family_ttl
+        return None if longest is None or family.created_at is None else family.created_at + longest
 
     async def rotate(self, family: str, jti: str) -> Family:
         """Put a successor in the place of a token; return the family as it is then.
@@ -94,7 +114,7 @@ class RefreshFamilies:
     async def revoke(self, family: str) -> None:
         """Revoke a family, and with it all its tokens."""
         now = self._clock.now()
-        revocation = Revocation("family", family, self._end(now))
+        revocation = Revocation("family", family, self._end(now, None))
         await self._revocations.add(revocation, _revoking({"family": family}, now))
 
     async def revoke_issued(self, kind: str, value: str, column: str) -> None:
@@ -104,8 +124,8 @@ class RefreshFamilies:
         cutoff is taken.
         """
         await self._database.execute_transaction([_revoking({column: value}, self._clock.now())])
-        cutoff = self._clock.tick()
-        await self._revocations.add(Revocation(kind, value, self._end(cutoff), cutoff))
+        cutoff = self._revocations.next_cutoff(kind, value)
+        await self._revocations.add(Revocation(kind, value, self._end(self._clock.now(), None), cutoff))
 
     async def sweep(self) -> int:
         """Remove families whose last token has expired."""
@@ -125,9 +145,16 @@ class RefreshFamilies:
         return recent and found.previous_jti is not None and jti == found.previous_jti
 
     async def _give_up(self, found: Family) -> None:
+        """Revoke a family and tell of it, to the end even where whoever came with the token hangs up."""
+        task = asyncio.create_task(self._revoke_reused(found), name="jwt-refresh-reused")
+        self._giving_up.add(task)
+        task.add_done_callback(self._giving_up.discard)
+        await asyncio.shield(task)
+
+    async def _revoke_reused(self, found: Family) -> None:
         await self.revoke(found.family)
         log.warning("refresh token used again: family revoked", family=found.family, user_id=found.user_id)
-        raise InvalidToken("the refresh token was used before")
+        await self._reused(found)
 
     async def _succeed(self, found: Family) -> Family:
         now = self._clock.tick()
@@ -135,16 +162,20 @@ class RefreshFamilies:
             "current_jti": new_id(),
             "previous_jti": found.current_jti,
             "rotated_at": now,
-            "expires_at": self._end(now),
+            "expires_at": self._end(now, found.created_at),
         }
         where = {"family": found.family, "current_jti": found.current_jti, "revoked_at": None}
         update: Operation = {"type": "update", "table": FAMILIES.name, "data": change, "where": where, "expect": 1}
         await self._database.execute_transaction([update])
-        return Family(found.family, found.user_id, found.source, revoked_at=None, **change)
+        return replace(found, **change)
 
-    def _end(self, issued_at: float) -> float:
-        longest = max(self._settings.refresh_ttl, self._settings.access_ttl)
-        return math.ceil(issued_at) + longest + self._settings.leeway
+    def _end(self, issued_at: float, created_at: float | None) -> float:
+        """Return when the last token ends that was issued at a time, in a family that began at another."""
+        settings = self._settings
+        ends_at = issued_at + max(settings.refresh_ttl, settings.access_ttl)
+        if created_at is not None and settings.family_ttl is not None:
+            ends_at = min(ends_at, created_at + settings.family_ttl)
+        return math.ceil(ends_at) + settings.leeway
 
 
 def new_id() -> str:

@@ -1,95 +1,132 @@
-"""Tokens that stop before they expire."""
+"""Tokens that stop before they expire: kept in the database, announced to all processes, known without asking."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
-from base04_builtin.jwt.claims import FAMILY, SOURCE, IssueClock
-from base04_builtin.jwt.tables import REVOCATIONS, sweep_expired
+from base04_builtin.jwt.claims import IssueClock
+from base04_builtin.jwt.live_revocations import LiveRevocations, Revocation, revocation_of
+from base04_builtin.jwt.pulse import Pulse
+from base04_builtin.jwt.settings import JWTSettings
+from base04_builtin.jwt.tables import REVOCATIONS, SKEW, sweep_expired
 from base04_hookspecs.database import DatabaseManager, Operation
-from base04_hookspecs.errors import ManagerError
+from base04_hookspecs.errors import Base04Error, ManagerUnavailable
 from base04_hookspecs.redis import RedisManager, key_name
 
 log = structlog.get_logger()
 
 CHANNEL: Final = key_name("jwt", "revocations")
 
-_SKEW: Final = 60.0
-"""How far the clocks of processes may be apart, and a commit behind its timestamp, for a sync to see it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Revocation:
-    """What is stopped: tokens whose ``kind`` has the ``value``, those issued until ``cutoff`` or all."""
-
-    kind: str
-    value: str
-    expires_at: float
-    cutoff: float | None = None
-
-    @property
-    def entry(self) -> str:
-        """The name of the stored row."""
-        return f"{self.kind}:{self.value}"
+_READ_TIMEOUT: Final = 5.0
+_PUBLISH_TIMEOUT: Final = 1.0
+_RESYNC: Final = 10.0
+_RETRY: Final = 0.25
+_ON_THE_WAY: Final = 0.1
+"""The part of ``revocation_max_age`` that is left for messages which a cluster's nodes hand on to one another."""
 
 
 class RevocationList:
     """The revocations that still matter, in memory, true to the database.
 
-    What this process revokes is in effect when ``add`` returns. What another process revokes is in effect when its
-    message arrives over the ``redis`` role, at the latest ``max_age`` seconds after its commit: a check with older
-    knowledge asks the database first, and fails if that cannot be reached. Messages carry nothing: they only say that
-    there is something to read, so a false one does no harm.
+    ``known_until`` is until when this process may answer from memory. Two things move it on: a read of the database,
+    which shows all that was committed before it began, and a heartbeat that came through the channel, before which all
+    came that was announced earlier. Each is good for ``revocation_max_age`` seconds. After a gap in the channel
+    heartbeats prove nothing until the database has been read again. A check with older knowledge reads the database
+    first, and where that fails too, ``on_unknown`` decides.
+
+    What this process revokes is in effect when ``add`` returns.
     """
 
-    def __init__(self, database: DatabaseManager, redis: RedisManager, clock: IssueClock, max_age: float) -> None:
+    def __init__(
+        self,
+        settings: JWTSettings,
+        database: DatabaseManager,
+        redis: RedisManager,
+        clock: IssueClock,
+        *,
+        steady: Callable[[], float] = time.monotonic,
+        key_version: Callable[[], int] = lambda: 0,
+        newer_keys: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings = settings
         self._database = database
         self._redis = redis
         self._clock = clock
-        self._max_age = max_age
-        self._known: dict[str, tuple[float | None, float]] = {}
-        self._fresh_until = float("-inf")
+        self._steady = steady
+        self._key_version = key_version
+        self._newer_keys = newer_keys
+        self.live = LiveRevocations()
+        self.known_until = float("-inf")
+        self.accepted_blindly = 0
+        self._as_of = float("-inf")
+        self._heard_at = float("-inf")
         self._watermark: float | None = None
-        self._nudges = 0
-        self._syncing = asyncio.Lock()
+        self._pulse = Pulse()
+        self._gaps = self._healed = 0
+        self._unannounced = 0
+        self._faults: set[str] = set()
+        self._reading = asyncio.Lock()
+        self._wake = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self.live)
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether news come through the channel: the last heartbeat that did was sent not long ago."""
+        patience = max(self._settings.revocation_max_age, 4 * self._settings.heartbeat_interval)
+        return self._gaps == self._healed and self._heard_at + patience >= self._steady()
 
     async def start(self) -> None:
-        """Read all revocations, and listen for more."""
+        """Listen, read all revocations, and begin to send heartbeats."""
         await self._redis.subscribe(CHANNEL, self._on_message, on_gap=self._on_gap)
-        await self._current()
+        await self._read(self._steady())
+        self._heard_at = self._steady()  # the first heartbeat is not overdue yet
+        await self._send_beat()
+        for work in (self._beat(), self._heal()):
+            self._tasks.append(asyncio.create_task(work, name="jwt-revocations"))
 
     async def stop(self) -> None:
-        """Listen no more."""
-        with suppress(ManagerError):  # a bus that is away delivers nothing either
+        """Listen no more, and say so."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if tasks and not self._unannounced:
+            await self._publish({"type": "bye", "from": self._pulse.name})
+        with suppress(Base04Error):  # a bus that is away delivers nothing either
             await self._redis.unsubscribe(CHANNEL, self._on_message)
 
-    async def reason_against(self, payload: Mapping[str, Any]) -> str | None:
-        """Return what revoked a token, None if nothing did.
+    async def ensure_known(self) -> None:
+        """Return when it is known what is revoked, or need not be.
 
         Raises:
             ManagerUnavailable: it cannot be known.
         """
-        if time.monotonic() > self._fresh_until:
-            await self._current()
-        for kind, claim in (("jti", "jti"), ("family", FAMILY), ("user", "sub"), ("source", SOURCE)):
-            value = payload.get(claim)
-            found = self._known.get(f"{kind}:{value}") if value is not None else None
-            if found is not None and (found[0] is None or payload["iat"] <= found[0]):
-                return kind
-        return None
+        now = self._steady()
+        if now <= self.known_until:
+            return
+        try:
+            await self._read(now)
+        except Base04Error as error:
+            if self._settings.on_unknown == "refuse":
+                raise ManagerUnavailable("Whether the token is revoked cannot be known just now: try again.") from error
+            self._note("tokens are accepted though revocations are unknown", error)
+            self.accepted_blindly += 1
 
     async def add(self, revocation: Revocation, *further: Operation) -> None:
-        """Store a revocation together with further operations; it is in effect when this returns."""
+        """Store a revocation together with further operations; it is in effect when this returns.
+
+        It is announced when it is stored. Where that fails, other processes ask the database from when they miss the
+        heartbeats of this one, which it does not send before the announcement is made up for.
+        """
         row = {"revoked_at": self._clock.now(), "cutoff": revocation.cutoff, "expires_at": revocation.expires_at}
         upsert: Operation = {
             "type": "upsert",
@@ -97,52 +134,137 @@ class RevocationList:
             "where": {"entry": revocation.entry},
             "data": row,
         }
-        await self._database.execute_transaction([*further, upsert])
-        self._merge(revocation.entry, revocation.cutoff, revocation.expires_at)
-        await self._announce()
+        stored = announced = False
+        try:
+            await self._database.execute_transaction([*further, upsert])
+            stored = True
+            self.live.merge(revocation)
+            announced = await self._publish({"type": "revoked", "entry": revocation.entry, **row})
+        finally:  # also where the answer of the database was lost, or the call cancelled
+            if not stored:
+                self._lose()
+            if not announced:
+                self._unannounced += 1
+
+    def next_cutoff(self, kind: str, value: str) -> float:
+        """Return a time after which tokens of a user or a source are new, later than that of any revocation before."""
+        before = self.live.cutoff(kind, value)
+        now = self._clock.tick()
+        return now if before is None else max(now, before + 1e-6)
 
     async def sweep(self) -> int:
         """Remove what stops no token any more, and return how many rows that were."""
         now = self._clock.now()
-        self._known = {entry: known for entry, known in self._known.items() if known[1] > now}
-        return await sweep_expired(self._database, REVOCATIONS, now)
+        self.live.drop_expired(now)
+        return await sweep_expired(self._database, REVOCATIONS, now - SKEW)
 
-    async def _announce(self) -> None:
-        try:
-            await self._redis.publish(CHANNEL, {})
-        except ManagerError as error:  # others then see it when they ask the database
-            log.warning("revocation not announced", error=str(error))
-
-    async def _on_message(self, channel: str, message: Any) -> None:
-        self._stale()
-
-    async def _on_gap(self, channel: str) -> None:
-        self._stale()
-
-    def _stale(self) -> None:
-        self._nudges += 1
-        self._fresh_until = float("-inf")
-
-    async def _current(self) -> None:
-        async with self._syncing:
-            if time.monotonic() <= self._fresh_until:
+    async def _read(self, needed: float) -> None:
+        """Read what was revoked lately, unless somebody has done so since ``needed`` less the age that is borne."""
+        async with self._reading:
+            if self._as_of >= needed - self._settings.revocation_max_age and self._as_of > float("-inf"):
                 return
-            nudges, began, asked_at = self._nudges, time.monotonic(), self._clock.now()
-            await self._read(asked_at)
-            if nudges == self._nudges:
-                self._fresh_until = began + self._max_age
+            await self._read_now()
 
-    async def _read(self, now: float) -> None:
+    async def _read_now(self) -> None:
+        began, gaps, now = self._steady(), self._gaps, self._clock.now()
         where: dict[str, Any] = {"expires_at": {"gt": now}}
         if self._watermark is not None:
-            where["revoked_at"] = {"gte": self._watermark - _SKEW}
-        for row in await self._database.find(REVOCATIONS.name, where):
-            self._merge(row["entry"], row["cutoff"], row["expires_at"])
+            where["revoked_at"] = {"gte": self._watermark - SKEW}
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT):
+                rows = await self._database.find(REVOCATIONS.name, where)
+        except TimeoutError as error:
+            raise ManagerUnavailable(f"The revocations could not be read within {_READ_TIMEOUT:g} s.") from error
+        for row in rows:
+            revocation = revocation_of(row["entry"], row["cutoff"], row["expires_at"])
+            if revocation is not None:
+                self.live.merge(revocation)
         self._watermark = now
+        self._faults -= {"revocations cannot be read", "tokens are accepted though revocations are unknown"}
+        self._healed = max(self._healed, gaps)
+        self._learn(began)
 
-    def _merge(self, entry: str, cutoff: float | None, expires_at: float) -> None:
-        known = self._known.get(entry)
-        if known is not None:
-            cutoff = None if cutoff is None or known[0] is None else max(cutoff, known[0])
-            expires_at = max(expires_at, known[1])
-        self._known[entry] = (cutoff, expires_at)
+    def _learn(self, as_of: float) -> None:
+        self._as_of = max(self._as_of, as_of)
+        self.known_until = self._as_of + self._settings.revocation_max_age
+
+    def _hear(self, as_of: float) -> None:
+        self._heard_at = max(self._heard_at, as_of)
+        self._learn(as_of - _ON_THE_WAY * self._settings.revocation_max_age)
+
+    async def _on_message(self, channel: str, message: Any) -> None:
+        kind = message.get("type") if isinstance(message, dict) else None
+        if kind == "beat":
+            self._on_beat(message)
+        elif kind == "revoked":
+            revocation = revocation_of(message.get("entry"), message.get("cutoff"), message.get("expires_at"))
+            if revocation is None:
+                self._lose()
+            else:
+                self.live.merge(revocation)
+        elif kind == "bye":
+            self._pulse.forget(message.get("from"))
+        elif kind == "resync" and message.get("from") == self._pulse.name:
+            pass  # it says that this process has not announced something, which it knows itself
+        else:
+            self._lose()
+
+    def _on_beat(self, message: dict[str, Any]) -> None:
+        as_of = self._pulse.hear(message, self._steady())
+        if as_of is not None and self._gaps == self._healed:
+            self._hear(as_of)
+        version = message.get("keys")
+        if isinstance(version, int) and version > self._key_version():
+            self._newer_keys()
+
+    async def _on_gap(self, channel: str) -> None:
+        self._lose()
+
+    def _lose(self) -> None:
+        """Something may have been missed: read the database before heartbeats count again."""
+        self._gaps += 1
+        self._wake.set()
+
+    async def _heal(self) -> None:
+        """Read the database after each gap, and now and then."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_RESYNC):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                async with self._reading:
+                    await self._read_now()
+            except Base04Error as error:
+                self._note("revocations cannot be read", error)
+                if self._gaps != self._healed:
+                    self._wake.set()
+                    await asyncio.sleep(_RETRY)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_interval)
+            await self._send_beat()
+
+    async def _send_beat(self) -> None:
+        behind = self._unannounced
+        if behind:
+            if not await self._publish({"type": "resync", "from": self._pulse.name}):
+                return
+            self._unannounced -= behind
+        await self._publish({**self._pulse.beat(self._steady()), "keys": self._key_version()})
+
+    async def _publish(self, message: dict[str, Any]) -> bool:
+        try:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT):
+                await self._redis.publish(CHANNEL, message)
+        except (Base04Error, TimeoutError) as error:
+            self._note("revocations cannot be announced", error)
+            return False
+        self._faults.discard("revocations cannot be announced")
+        return True
+
+    def _note(self, fault: str, error: Exception) -> None:
+        if fault not in self._faults:  # once for each outage
+            log.warning(fault, error=str(error) or type(error).__name__)
+        self._faults.add(fault)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from base04_builtin.jwt.claims import (
     ACCESS,
+    AFTER,
     FAMILY,
     REFRESH,
     SOURCE,
@@ -24,12 +23,16 @@ from base04_builtin.jwt.claims import (
     check_user_id,
 )
 from base04_builtin.jwt.families import Family, RefreshFamilies, new_id
-from base04_builtin.jwt.revocations import Revocation, RevocationList
+from base04_builtin.jwt.key_ring import KeyRing
+from base04_builtin.jwt.live_revocations import Revocation
+from base04_builtin.jwt.revocations import RevocationList
 from base04_builtin.jwt.settings import JWTSettings
 from base04_builtin.jwt.tables import MIGRATIONS
+from base04_builtin.jwt.verified import Verified, VerifiedTokens
 from base04_hookspecs.database import DatabaseManager
-from base04_hookspecs.errors import Base04Error, ConfigurationError, InvalidInput, InvalidToken, ManagerUnavailable
-from base04_hookspecs.health import HealthReport, health_report
+from base04_hookspecs.errors import Base04Error, InvalidInput, InvalidToken, ManagerUnavailable
+from base04_hookspecs.health import HealthReport, HealthStatus, health_report
+from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.jwt import ClaimsSource, JWTManager, TokenPair
 from base04_hookspecs.redis import RedisManager
 from base04_hookspecs.vault import VaultManager
@@ -39,18 +42,18 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-VAULT_PATH: Final = "base04/jwt"
-VAULT_KEY: Final = "hs256"
+REFRESH_REUSED: Final = "jwt.refresh_reused"
+"""The hook that is triggered with ``family`` and ``user_id`` when a used refresh token came again."""
 
-_KEY_BYTES: Final = 32
 _SOURCE: Final = re.compile(r"([a-z][a-z0-9_-]*):([^\s\x00]{1,200})\Z")
 _AFTER_START: Final = 1.0
 
 
 class SignedJWTManager(JWTManager):
-    """Tokens signed with HS256 by a key that the vault keeps.
+    """Tokens signed with keys that the vault keeps, HS256 unless the settings want a key pair.
 
-    The signing library is loaded in the background a second after the start, or when the first token comes.
+    The signing library is loaded in the background a second after the start, or when the first token comes; with key
+    pairs at the start.
     """
 
     def __init__(
@@ -59,67 +62,90 @@ class SignedJWTManager(JWTManager):
         database: DatabaseManager,
         redis: RedisManager,
         vault: VaultManager,
+        hooks: HooksManager | None = None,
         *,
         clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._vault = vault
+        self._hooks = hooks
         self._clock = IssueClock(clock)
         self._claims = Claims(settings, self._clock)
-        self._revocations = RevocationList(database, redis, self._clock, settings.revocation_max_age)
-        self._families = RefreshFamilies(settings, database, self._revocations, self._clock)
+        self._verified = VerifiedTokens(settings.cache_size)
+        self._keys = KeyRing(settings, vault, self._clock, self._on_new_keys, steady)
+        self._revocations = RevocationList(
+            settings,
+            database,
+            redis,
+            self._clock,
+            steady=steady,
+            key_version=lambda: self._keys.version,
+            newer_keys=self._take_newer_keys,
+        )
+        self._families = RefreshFamilies(settings, database, self._revocations, self._clock, self._on_reuse)
+        self._steady = steady
         self._sources: dict[str, ClaimsSource] = {}
-        self._secret = b""
-        self._codec: TokenCodec | None = None
-        self._loading = asyncio.Lock()
         self._upkeep: asyncio.Task[None] | None = None
+        self._reloading: asyncio.Task[None] | None = None
         self._errors = 0
 
     def __repr__(self) -> str:
         return f"<SignedJWTManager issuer={self._settings.issuer!r} audience={self._settings.audience!r}>"
 
     async def start(self) -> None:
-        """Get the signing key, the tables and the revocations."""
+        """Get the keys, the tables and the revocations."""
         await self._database.migrate("jwt", MIGRATIONS)
-        self._secret = await self._signing_key()
+        await self._keys.start()
         await self._revocations.start()
         self._upkeep = asyncio.create_task(self._keep_up(), name="jwt-upkeep")
 
     async def stop(self) -> None:
         """End the background work."""
-        task, self._upkeep = self._upkeep, None
-        if task is not None:
+        tasks = [task for task in (self._upkeep, self._reloading) if task is not None]
+        self._upkeep = self._reloading = None
+        for task in tasks:
             task.cancel()
-            await asyncio.wait([task])
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._revocations.stop()
 
     async def health_check(self) -> HealthReport:
-        """Ask the database, without which no token can be trusted."""
+        """Ask the database, where revocations and families have their truth, and say whether news come through."""
         began = time.perf_counter()
-        reachable = await self._database.check_connection()
+        reachable, fed = await self._database.check_connection(), self._revocations.is_fed
+        status: HealthStatus = "healthy" if reachable and fed and not self._keys.fault else "degraded"
         return health_report(
-            "healthy" if reachable else "unhealthy",
-            "tokens can be checked" if reachable else "revocations cannot be read: the database does not answer",
+            status if reachable or fed else "unhealthy",
+            self._condition(reachable, fed),
             errors=self._errors,
             response_time=time.perf_counter() - began,
-            dependencies={"database": "healthy" if reachable else "unhealthy"},
+            dependencies={
+                "database": "healthy" if reachable else "unhealthy",
+                "redis": "healthy" if fed else "unhealthy",
+            },
             revocations=len(self._revocations),
+            verified_tokens=len(self._verified),
+            accepted_blindly=self._revocations.accepted_blindly,
+            key_version=self._keys.version,
         )
 
-    async def create_access_token(self, user_id: str, additional_claims: Mapping[str, Any] | None = None) -> str:
+    async def create_access_token(
+        self, user_id: str, additional_claims: Mapping[str, Any] | None = None, *, source: str | None = None
+    ) -> str:
         """Create an access token."""
         check_user_id(user_id)
+        if source is not None:
+            _check_source(source)
         further = check_additional(additional_claims)
-        payload = self._claims.build(ACCESS, user_id, new_id(), self._clock.tick())
-        return (await self._ready_codec()).encode(ACCESS, {**further, **payload})
+        payload = self._payload(ACCESS, user_id, new_id(), self._clock.tick(), source=source)
+        return (await self._keys.codec()).encode(ACCESS, {**payload, **further})
 
     async def create_refresh_token(self, user_id: str, *, source: str | None = None) -> str:
         """Create a refresh token, the first of a new family."""
         check_user_id(user_id)
         if source is not None:
             self._source_function(source, InvalidInput)
-        codec = await self._ready_codec()
+        codec = await self._keys.codec()
         return self._refresh_token_of(codec, await self._families.create(user_id, source))
 
     async def register_claims_source(self, name: str, source: ClaimsSource) -> None:
@@ -130,19 +156,27 @@ class SignedJWTManager(JWTManager):
 
     async def validate_token(self, token: str) -> dict[str, Any]:
         """Return the payload of an access token that is valid now."""
-        payload = await self._accepted(token, ACCESS)
-        return {**payload, "user_id": payload["sub"]}
+        verified = self._verified.get(token) if type(token) is str else None
+        if verified is None:
+            verified = await self._verify(token, ACCESS)
+            self._verified.add(token, verified)
+        else:
+            self._claims.check_window(verified.begins, verified.ends)
+        await self._check_revocations(verified)
+        return verified.copy_of_payload()
 
     async def refresh_token(self, refresh_token: str) -> TokenPair:
         """Give a new pair for a refresh token, and the same pair again within the retry window."""
-        payload = await self._accepted(refresh_token, REFRESH)
-        held = await self._families.holding(payload[FAMILY], payload["jti"])
+        verified = await self._verify(refresh_token, REFRESH)
+        await self._check_revocations(verified)
+        family_id, jti = verified.payload[FAMILY], verified.payload["jti"]
+        held = await self._families.holding(family_id, jti)
         claims = await self._claims_now(held)
-        codec = await self._ready_codec()
-        family = await self._families.rotate(held.family, payload["jti"])
+        codec = await self._keys.codec()
+        family = await self._families.rotate(held.family, jti)
         access = self._access_payload_of(family)
         return {
-            "access_token": codec.encode(ACCESS, {**claims, **access}),
+            "access_token": codec.encode(ACCESS, {**access, **claims}),
             "refresh_token": self._refresh_token_of(codec, family),
             "token_type": "Bearer",
             "expires_in": min(self._settings.access_ttl, max(0, int(access["exp"] - self._clock.now()))),
@@ -151,27 +185,26 @@ class SignedJWTManager(JWTManager):
     async def blacklist_token(self, token: str) -> bool:
         """Revoke a token, with its family if it is a refresh token."""
         try:
-            kind, payload = await self._either(token)
-            self._claims.check(payload, kind)
+            kind, verified = await self._either(token)
         except InvalidToken:
             return False
-        if await self._revocations.reason_against(payload) is not None:
+        await self._ensure_known()
+        if self._revocations.live.reason_against(verified.payload, verified.kid) is not None:
             return False
         if kind == REFRESH:
-            await self._families.revoke(payload[FAMILY])
+            await self._families.revoke(verified.payload[FAMILY])
         else:
-            expires_at = self._claims.expiry(ACCESS, payload["iat"]) + self._settings.leeway
-            await self._revocations.add(Revocation("jti", payload["jti"], expires_at))
+            await self._revocations.add(Revocation("jti", verified.payload["jti"], verified.ends))
         return True
 
     async def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked; a text that is no token of this issuer is not."""
         try:
-            kind, payload = await self._either(token)
-            self._claims.check(payload, kind)
+            _, verified = await self._either(token)
         except InvalidToken:
             return False
-        return await self._revocations.reason_against(payload) is not None
+        await self._ensure_known()
+        return self._revocations.live.reason_against(verified.payload, verified.kid) is not None
 
     async def revoke_user_tokens(self, user_id: str) -> bool:
         """Revoke all tokens of a user that were issued until now."""
@@ -181,41 +214,58 @@ class SignedJWTManager(JWTManager):
 
     async def revoke_source_tokens(self, source: str) -> bool:
         """Revoke all tokens that came from a source and were issued until now."""
-        if not isinstance(source, str) or _SOURCE.match(source) is None:
-            raise InvalidInput(f"The source {source!r} cannot be used: write 'name:reference', as in 'api_key:abc'.")
+        _check_source(source)
         await self._families.revoke_issued("source", source, "source")
         return True
 
+    async def rotate_keys(self, *, revoke: bool = False) -> str:
+        """Make a new signing key and return its id."""
+        key, before = await self._keys.rotate(at_once=revoke)
+        if revoke:
+            ends_at = self._clock.now() + self._settings.longest_life
+            for old in before:
+                await self._revocations.add(Revocation("key", old.kid, ends_at))
+        return key.kid
+
     async def get_jwks(self) -> dict[str, Any]:
-        """Return an empty set: the key is symmetric and stays here."""
-        return {"keys": []}
+        """Return the public keys, those that will sign and those that have signed included."""
+        return {"keys": self._keys.public_keys()}
 
     async def sweep(self) -> int:
         """Remove stored entries that matter no more, and return how many. Runs by itself every ``sweep_interval``."""
         return await self._revocations.sweep() + await self._families.sweep()
 
-    async def _accepted(self, token: str, kind: str) -> dict[str, Any]:
-        codec = self._codec or await self._ready_codec()
-        payload = codec.decode(token, kind)
-        self._claims.check(payload, kind)
-        reason = await self._reason_against(payload)
+    async def _check_revocations(self, verified: Verified) -> None:
+        await self._ensure_known()
+        reason = self._revocations.live.reason_against(verified.payload, verified.kid)
         if reason is not None:
             raise InvalidToken(f"it is revoked by its {reason}")
-        return payload
 
-    async def _reason_against(self, payload: Mapping[str, Any]) -> str | None:
-        try:
-            return await self._revocations.reason_against(payload)
-        except Base04Error as error:
-            self._errors += 1
-            raise ManagerUnavailable("Whether the token is revoked cannot be known just now: try again.") from error
+    async def _ensure_known(self) -> None:
+        if self._steady() > self._revocations.known_until:
+            try:
+                await self._revocations.ensure_known()
+            except ManagerUnavailable:
+                self._errors += 1
+                raise
 
-    async def _either(self, token: str) -> tuple[str, dict[str, Any]]:
-        codec = await self._ready_codec()
+    async def _verify(self, token: str, kind: str) -> Verified:
+        codec = await self._keys.codec()
         try:
-            return ACCESS, codec.decode(token, ACCESS)
+            payload, kid, key_ends_at = codec.decode(token, kind)
+        except InvalidToken as error:
+            named = getattr(error, "kid", None)  # an UnknownKey, of a module that must not be imported yet
+            if named is None or not await self._keys.look_for(named):
+                raise
+            payload, kid, key_ends_at = (await self._keys.codec()).decode(token, kind)
+        begins, ends = self._claims.check(payload, kind)
+        return Verified(payload, kid, begins, ends if key_ends_at is None else min(ends, key_ends_at))
+
+    async def _either(self, token: str) -> tuple[str, Verified]:
+        try:
+            return ACCESS, await self._verify(token, ACCESS)
         except InvalidToken:
-            return REFRESH, codec.decode(token, REFRESH)
+            return REFRESH, await self._verify(token, REFRESH)
 
     async def _claims_now(self, family: Family) -> dict[str, Any]:
         if family.source is None:
@@ -234,54 +284,74 @@ class SignedJWTManager(JWTManager):
             raise refusal(f"There is no claims source {form[1]!r}; registered are: {known}.")
         return self._sources[form[1]], form[2]
 
+    def _payload(
+        self,
+        kind: str,
+        user_id: str,
+        jti: str,
+        issued_at: float,
+        *,
+        source: str | None,
+        family: str | None = None,
+        ends_at: float | None = None,
+    ) -> dict[str, Any]:
+        further = {FAMILY: family, SOURCE: source, AFTER: self._revocations.live.after(user_id, source)}
+        return self._claims.build(kind, user_id, jti, issued_at, ends_at, **further)
+
+    def _family_payload(self, kind: str, jti: str, family: Family) -> dict[str, Any]:
+        ends_at = self._families.ends_at(family)
+        return self._payload(
+            kind, family.user_id, jti, family.rotated_at, source=family.source, family=family.family, ends_at=ends_at
+        )
+
     def _access_payload_of(self, family: Family) -> dict[str, Any]:
-        further = {FAMILY: family.family, SOURCE: family.source}
-        jti = f"{family.current_jti}.access"  # follows from the rotation, so that a retry is answered alike
-        return self._claims.build(ACCESS, family.user_id, jti, family.rotated_at, **further)
+        # The jti follows from the rotation, so that a retry is answered alike.
+        return self._family_payload(ACCESS, f"{family.current_jti}.access", family)
 
     def _refresh_token_of(self, codec: TokenCodec, family: Family) -> str:
-        further = {FAMILY: family.family, SOURCE: family.source}
-        payload = self._claims.build(REFRESH, family.user_id, family.current_jti, family.rotated_at, **further)
-        return codec.encode(REFRESH, payload)
+        return codec.encode(REFRESH, self._family_payload(REFRESH, family.current_jti, family))
 
-    async def _signing_key(self) -> bytes:
-        fresh = base64.urlsafe_b64encode(secrets.token_bytes(_KEY_BYTES)).rstrip(b"=").decode()
-        kept = await self._vault.create_secret_value(VAULT_PATH, VAULT_KEY, fresh)
-        try:
-            secret = base64.b64decode(kept + "=" * (-len(kept) % 4), b"-_", validate=True)
-        except (binascii.Error, ValueError):
-            secret = b""  # no chaining: the error's traceback would hold the key
-        if len(secret) < _KEY_BYTES:
-            raise ConfigurationError(
-                f"The signing key at {VAULT_PATH!r}, {VAULT_KEY!r} of the vault cannot be used: expected at least "
-                f"{_KEY_BYTES} bytes as base64url. Correct it, or delete it to have a new one made, which ends all "
-                "tokens."
-            )
-        return secret
+    async def _on_reuse(self, family: Family) -> None:
+        if self._hooks is not None:
+            with suppress(Base04Error):  # the family is revoked, and the log says so, whoever listens
+                await self._hooks.trigger_hook(REFRESH_REUSED, family=family.family, user_id=family.user_id)
 
-    async def _ready_codec(self) -> TokenCodec:
-        async with self._loading:
-            if self._codec is None:
-                if not self._secret:
-                    raise ManagerUnavailable("The JWT manager has not started: start it first.")
-                self._codec = await asyncio.to_thread(_codec_for, self._secret)
-            return self._codec
+    def _on_new_keys(self) -> None:
+        self._verified.clear()
+
+    def _take_newer_keys(self) -> None:
+        if self._reloading is None or self._reloading.done():
+            self._reloading = asyncio.create_task(self._keys.reload(), name="jwt-keys")
+
+    def _condition(self, reachable: bool, fed: bool) -> str:
+        if self._keys.fault:
+            return f"newer signing keys cannot be taken up: {self._keys.fault}"
+        if reachable and fed:
+            return "tokens can be checked"
+        if reachable:
+            return "revocations are read from the database: no news come through redis"
+        if fed:
+            return "revocations come through redis; the database does not answer, so that nothing can be revoked"
+        return "revocations cannot be known: neither redis nor the database answers"
 
     async def _keep_up(self) -> None:
         await asyncio.sleep(_AFTER_START)  # leaves the processor to the rest of the start
-        await self._ready_codec()
+        await self._keys.codec()
         while True:
-            try:
-                await self.sweep()
-            except ManagerUnavailable as error:
-                log.warning("expired token records not swept", error=str(error))
-            except Exception:
-                self._errors += 1
-                log.exception("sweep of expired token records failed")
+            for step in (self.sweep, self._keys.tidy):
+                await self._attempt(step)
             await asyncio.sleep(self._settings.sweep_interval)
 
+    async def _attempt(self, step: Callable[[], Any]) -> None:
+        try:
+            await step()
+        except ManagerUnavailable as error:
+            log.warning("token upkeep put off", step=step.__name__, error=str(error))
+        except Exception:
+            self._errors += 1
+            log.exception("token upkeep failed", step=step.__name__)
 
-def _codec_for(secret: bytes) -> TokenCodec:
-    from base04_builtin.jwt.codec import TokenCodec  # imports joserfc, which takes 0.1 s
 
-    return TokenCodec(secret)
+def _check_source(source: str) -> None:
+    if not isinstance(source, str) or _SOURCE.match(source) is None:
+        raise InvalidInput(f"The source {source!r} cannot be used: write 'name:reference', as in 'api_key:abc'.")

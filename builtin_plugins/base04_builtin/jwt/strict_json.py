@@ -27,6 +27,26 @@ def parse_object(text: bytes) -> dict[str, Any]:
     raise ValueError("it is not an object")
 
 
+def is_plain(value: Any, depth: int = 0) -> bool:
+    """Tell quickly that a value is JSON of the plain types; one that is not may still have no faults."""
+    kind = type(value)
+    if kind is str or kind is int or kind is bool or value is None:
+        return True
+    if kind is float:
+        return math.isfinite(value)
+    if depth >= _MAX_DEPTH or (kind is not dict and kind is not list):
+        return False
+    if kind is dict:
+        for name in value:
+            if type(name) is not str:
+                return False
+        value = value.values()
+    for member in value:  # noqa: SIM110  # a generator costs more than what it looks at
+        if type(member) is not str and not is_plain(member, depth + 1):
+            return False
+    return True
+
+
 def faults_of(value: object, pointer: str = "", depth: int = 0) -> Iterator[Fault]:
     """Yield what keeps a value from being JSON that comes back as it was given; tuples pass as arrays."""
     if depth > _MAX_DEPTH:

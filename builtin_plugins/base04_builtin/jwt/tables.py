@@ -17,6 +17,7 @@ FAMILIES: Final = TableSchema(
         Column("rotated_at", "timestamp", nullable=False),
         Column("expires_at", "timestamp", nullable=False),
         Column("revoked_at", "timestamp"),
+        Column("created_at", "timestamp"),
     ),
     primary_key=("family",),
     indexes=(("user_id",), ("source",), ("expires_at",)),
@@ -44,7 +45,15 @@ async def create_tables(database: DatabaseManager) -> None:
     await database.ensure_table(REVOCATIONS)
 
 
-MIGRATIONS: Final = (create_tables,)
+async def add_family_beginnings(database: DatabaseManager) -> None:
+    """The second migration: when a family began, which is not known of those that are there."""
+    await database.ensure_table(FAMILIES)
+
+
+SKEW: Final = 300.0
+"""How far the clocks of processes may be apart, and a commit behind its timestamp, for nothing to be overlooked."""
+
+MIGRATIONS: Final = (create_tables, add_family_beginnings)
 """The steps of the stored schema of the role ``jwt``."""
 
 
