@@ -60,7 +60,7 @@ class AppManager(contract.AppManager):
     Args:
         settings: settings, a mapping, the path of a YAML file, or None for ``base04.yaml`` of the present folder.
         plugins: names and plugin objects to register beside those that are found.
-        safe_mode: only what comes with Base04 takes part.
+        safe_mode: only what comes with Base04, and ``plugins``, takes part.
         only: start the default instances of these roles, and what they need, instead of everything.
     """
 
@@ -240,8 +240,6 @@ class AppManager(contract.AppManager):
 
     def initialize(self, app: Starlette) -> None:
         """Join an existing Starlette application: start and stop with it, and serve what it does not serve itself."""
-        from starlette.routing import Mount
-
         inner = app.router.lifespan_context
 
         @contextlib.asynccontextmanager
@@ -250,7 +248,7 @@ class AppManager(contract.AppManager):
                 yield state
 
         app.router.lifespan_context = lifespan
-        app.router.routes.append(Mount("/", app=self.serve))
+        app.router.default = self.serve
 
     async def serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request or connection, as an ASGI application; a request keeps its generation to its end."""

@@ -142,8 +142,6 @@ class AppManager(contracts.AppManager):
 
         Where another server than ``run`` serves the application, the host stops with it.
         """
-        from starlette.routing import Mount
-
         self.start()
         inner = app.router.lifespan_context
 
@@ -153,7 +151,7 @@ class AppManager(contracts.AppManager):
                 yield state
 
         app.router.lifespan_context = lifespan
-        app.router.routes.append(Mount("/", app=OnLoop(self._serve, self._running_loop)))
+        app.router.default = OnLoop(self._serve, self._running_loop)
 
     @contextlib.asynccontextmanager
     async def _kept_running(self) -> AsyncIterator[None]:

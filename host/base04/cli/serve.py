@@ -32,8 +32,8 @@ def serve(
     manager = session.manager()
 
     async def on_ready(url: str) -> None:
-        for line in await greeting(manager, url):
-            sys.stdout.write(line + "\n")
+        lines = await greeting(manager, url)
+        sys.stdout.write("".join(f"{line}\n" for line in lines))
         sys.stdout.flush()
 
     overrides: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
