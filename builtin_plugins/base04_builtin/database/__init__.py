@@ -9,7 +9,7 @@ from base04_hookspecs import Provider, hookimpl
 
 @hookimpl
 def database_providers() -> Iterable[Provider]:
-    """Offer SQLite, the embedded default, and PostgreSQL."""
+    """Offer SQLite, the embedded default, PostgreSQL and MongoDB."""
     yield Provider(
         "sqlite",
         "base04_builtin.database.sqlite:SqliteDatabaseManager",
@@ -23,4 +23,11 @@ def database_providers() -> Iterable[Provider]:
         extra="postgres",
         capabilities=frozenset({"sql", "transactions", "shared"}),
         summary="A PostgreSQL server, with a pool of connections for each access role",
+    )
+    yield Provider(
+        "mongodb",
+        "base04_builtin.database.mongodb:MongoDatabaseManager",
+        extra="mongo",
+        capabilities=frozenset({"shared"}),  # and transactions, where the server at hand has them
+        summary="A MongoDB; changes of several rows need a replica set",
     )
