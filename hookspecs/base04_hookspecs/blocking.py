@@ -135,6 +135,9 @@ class DatabaseManager(Manager, Protocol):
     def with_access(self, access: AccessRole) -> DatabaseManager:
         """Return a view of the same instance with an access role; ``read_only`` is enforced by the server."""
 
+    def supports_transactions(self) -> bool:
+        """Tell whether several rows change together on the server at hand; asked once it has started."""
+
     def check_connection(self) -> bool:
         """Tell whether the database answers. Never raises for an unreachable one."""
 

@@ -80,7 +80,8 @@ class DatabaseManager(Manager):
 
     Table and column names are validated and quoted; values are always bound.
 
-    Capabilities: ``sql``, ``transactions`` (several rows change together), ``shared`` (several processes).
+    Capabilities: ``sql``, ``transactions`` (several rows change together; ``supports_transactions`` tells whether they
+    do where that depends on the server), ``shared`` (several processes).
     """
 
     role: ClassVar[str] = "database"
@@ -88,6 +89,13 @@ class DatabaseManager(Manager):
     @abstractmethod
     def with_access(self, access: AccessRole) -> DatabaseManager:
         """Return a view of the same instance with an access role; ``read_only`` is enforced by the server."""
+
+    def supports_transactions(self) -> bool:
+        """Tell whether several rows change together on the server at hand; asked once it has started.
+
+        False where ``execute_transaction`` refuses that, or carries operations out in order and takes them back.
+        """
+        return True
 
     @abstractmethod
     async def check_connection(self) -> bool:

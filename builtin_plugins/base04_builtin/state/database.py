@@ -18,7 +18,7 @@ from base04_builtin.state.tables import HISTORY, MIGRATIONS, STATES, change_of, 
 from base04_builtin.state.transitions import ACTIVE, DELETED, EXPIRED, Transitions
 from base04_hookspecs import HealthReport, current_request, health_report
 from base04_hookspecs.database import DatabaseManager, Operation
-from base04_hookspecs.errors import Conflict, InvalidInput, ManagerError, NotFound, NotSupported
+from base04_hookspecs.errors import ConfigurationError, Conflict, InvalidInput, ManagerError, NotFound, NotSupported
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.settings import ManagerSettings
 from base04_hookspecs.state import (
@@ -66,7 +66,17 @@ class DatabaseStateManager(StateManager):
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def start(self) -> None:
-        """Make or update the tables."""
+        """Make or update the tables.
+
+        Raises:
+            ConfigurationError: the database cannot change a state and its history together.
+        """
+        if not self._database.supports_transactions():
+            raise ConfigurationError(
+                "A state and its history change together, and the server of the role 'database' has no transactions: "
+                "use a MongoDB replica set (one member is enough), PostgreSQL or SQLite, or switch the role off with "
+                "'state: {provider: none}'."
+            )
         await self._database.migrate(self.role, MIGRATIONS)
 
     async def stop(self) -> None:
