@@ -1,4 +1,4 @@
-"""``base04 actions list``, ``show``, ``run``."""
+"""``base04 actions list``, ``validate``, ``show``, ``run``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from base04.cli.session import Session
 
 _ROLES = ("action_discovery",)
 
-group = typer.Typer(help="List, show and run actions.", no_args_is_help=True)
+group = typer.Typer(help="List, check, show and run actions.", no_args_is_help=True)
 
 
 @group.command("list")
@@ -28,6 +28,24 @@ def list_actions(ctx: typer.Context, as_json: JSONOption = False) -> None:
         return
     rows = ((item["name"], item["summary"], _access(item), item["pack_version"]) for item in found["actions"].values())
     print_table(("action", "summary", "access", "version"), rows, empty="There are no actions.")
+    if found["faults"]:
+        sys.stdout.write(f"\n{len(found['faults'])} faults in action files: see `base04 actions validate`\n")
+
+
+@group.command()
+def validate(ctx: typer.Context, as_json: JSONOption = False) -> None:
+    """Show everything that is wrong with action files, as they were last read; exit status 1 where anything is."""
+    session: Session = ctx.obj
+    found = session.ask("GET", "/actions", only=_ROLES)
+    faults = found["faults"]
+    if as_json:
+        print_json({"faults": faults})
+    elif faults:
+        for fault in faults:
+            sys.stdout.write(f"{fault['file']}:{fault['line']}:{fault['column']}: {fault['message']}\n")
+    else:
+        sys.stdout.write(f"{found['total']} actions, no faults.\n")
+    raise typer.Exit(1 if faults else 0)
 
 
 @group.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,11 +11,15 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope
 
 from base04.generation import Generation
+from base04.http.access import context_of
 from base04.http.bodies import read_json
 from base04.http.json_response import JSONAnswer
-from base04_hookspecs.action_discovery import ActionCatalogue, ActionDiscoveryManager
+from base04_hookspecs.action_discovery import ActionCatalogue, ActionDiscoveryManager, ActionInfo
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import Fault, InvalidInput, ManagerUnavailable, UnknownAction
+
+_INSIDE: Final = frozenset({"module", "handler", "source"})
+"""What of an action concerns only those who run the host."""
 
 
 class ActionEndpoint:
@@ -34,15 +40,21 @@ class ActionEndpoint:
 def routes(generation: Generation) -> list[Route]:
     """Return the routes that tell what actions there are."""
 
-    def catalogue() -> ActionCatalogue:
+    def discovery() -> ActionDiscoveryManager:
         manager = generation.find("action_discovery")
         if not isinstance(manager, ActionDiscoveryManager):
             raise ManagerUnavailable("No action_discovery manager is running.")
-        return manager.catalogue()
+        return manager
+
+    def catalogue() -> ActionCatalogue:
+        return discovery().catalogue()
 
     async def list_actions(request: Request) -> Response:
-        actions = {action.name: action.info for action in catalogue()}
-        return JSONAnswer({"actions": actions, "total": len(actions)})
+        actions = {action.name: _shown(action.info, request) for action in catalogue()}
+        listing: dict[str, Any] = {"actions": actions, "total": len(actions)}
+        if _may_see_inside(request):
+            listing["faults"] = await discovery().get_faults()
+        return JSONAnswer(listing)
 
     async def show_action(request: Request) -> Response:
         name = request.path_params["name"]
@@ -51,6 +63,16 @@ def routes(generation: Generation) -> list[Route]:
             matches = catalogue().close_matches(name)
             hint = f" Did you mean {' or '.join(map(repr, matches))}?" if matches else ""
             raise UnknownAction(f"There is no action {name[:200]!r}.{hint}", action=name, matches=matches)
-        return JSONAnswer(found.info)
+        return JSONAnswer(_shown(found.info, request))
 
     return [Route("/actions", list_actions), Route("/actions/{name}", show_action)]
+
+
+def _may_see_inside(request: Request) -> bool:
+    return context_of(request).principal.may("host.read")
+
+
+def _shown(info: ActionInfo, request: Request) -> dict[str, Any]:
+    """Return what a caller may know of an action: files and modules only with the permission ``host.read``."""
+    inside = _may_see_inside(request)
+    return {key: value for key, value in info.items() if inside or key not in _INSIDE}
