@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from base04_builtin.database import statements
@@ -164,7 +163,7 @@ class TablePlanner:
         again = Step(compiled.sql, compiled.bind(values + matched), place, expect, single=True)
         unless = tuple(key) if self._schema is not None else ()
         absent = self._insert(both, place, expect, unless, complete=False)  # what it lacks may not be needed
-        return replace(again, otherwise=replace(absent, otherwise=again if unless else None))
+        return again._replace(otherwise=absent._replace(otherwise=again if unless else None))
 
     def _learn_operation(self, known: tuple[Any, ...], step: Step) -> None:
         kind, _, data, where = known

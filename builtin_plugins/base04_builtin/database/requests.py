@@ -1,16 +1,14 @@
-"""What is asked of a connection: data, never a caller's code."""
+"""What is asked of a connection: data, never a caller's code. Named tuples, because they are made quickly."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from base04_builtin.database.values import Stored
 from base04_hookspecs.database import TableSchema
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """One statement by itself; the result is its rows, or the number of rows it touched.
 
     ``keyword`` is the first word of a caller's own statement, empty for the manager's.
@@ -21,8 +19,7 @@ class Query:
     keyword: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One operation of a transaction.
 
     ``otherwise`` is run where it touched no row; ``place`` is for messages; ``single`` says that it can touch one row
@@ -37,16 +34,14 @@ class Step:
     single: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(NamedTuple):
     """Steps that are all done, or none of them. ``own`` ones are the manager's and may touch its own tables."""
 
     steps: tuple[Step, ...]
     own: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EnsureTable:
+class EnsureTable(NamedTuple):
     """A table to create or to bring up to date; the result is its whole schema."""
 
     table: TableSchema

@@ -83,7 +83,11 @@ class SqlAccess(DatabaseManager):
     async def execute_transaction(self, operations: Sequence[Operation]) -> bool:
         """Carry out operations, all or none; see the contract."""
         self._refuse_if_read_only("execute_transaction")
-        if isinstance(operations, str | Mapping) or not isinstance(operations, Sequence) or not operations:
+        if operations.__class__ is not list and (
+            isinstance(operations, str | Mapping) or not isinstance(operations, Sequence)
+        ):
+            raise InvalidInput("The operations must be a list.")
+        if not operations:
             raise InvalidInput("The operations must be a list with at least one operation.")
         steps = await self._core.catalogue.plan(
             lambda: _tables(operations), lambda planner: _steps(operations, planner)
@@ -143,9 +147,10 @@ def _tables(operations: Sequence[Operation]) -> list[str]:
 
 def _steps(operations: Sequence[Operation], planner: Lookup) -> tuple[Step, ...]:
     places = _places(len(operations))
-    return tuple(
+    steps = [
         planner(operation["table"]).step(operation, place) for operation, place in zip(operations, places, strict=True)
-    )
+    ]
+    return tuple(steps)
 
 
 @lru_cache(maxsize=64)

@@ -44,7 +44,7 @@ class Template(NamedTuple):
                         return None
                 else:
                     value = convert(value)
-                    if (value.__class__ is str or value.__class__ is bytes) and not _fits(value, max_bytes):
+                    if isinstance(value, str | bytes) and not _fits(value, max_bytes):
                         return None
                 bound.append(value)
         except (Refused, UnicodeEncodeError):
@@ -100,6 +100,6 @@ def _is_plain(mapping: Any) -> bool:
 
 
 def _fits(value: str | bytes, max_bytes: int) -> bool:
-    if isinstance(value, str) and not value.isascii():
-        return len(value.encode()) <= max_bytes
-    return len(value) <= max_bytes
+    if len(value) > max_bytes:
+        return False
+    return isinstance(value, bytes) or value.isascii() or len(value.encode()) <= max_bytes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -34,7 +35,7 @@ class Session(Protocol):
 class Job:
     """A request and who waits for it."""
 
-    __slots__ = ("begun", "dropped", "future", "loop", "request")
+    __slots__ = ("begun", "dropped", "expires", "future", "loop", "request")
 
     def __init__(self, request: Request, loop: asyncio.AbstractEventLoop) -> None:
         self.request = request
@@ -42,10 +43,48 @@ class Job:
         self.future: asyncio.Future[Any] = loop.create_future()
         self.begun = False
         self.dropped = False
+        self.expires = 0.0
 
     def abandoned(self) -> bool:
         """Tell whether the caller has gone."""
         return self.future.cancelled()
+
+
+class Arrivals:
+    """Jobs of one loop in the order in which they came, given up after the same time: one timer for all of them.
+
+    Args:
+        loop: the loop of the callers.
+        wait_s: how long a job may wait.
+        expire: gives a job up.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, wait_s: float, expire: Callable[[Job], None]) -> None:
+        self.loop = loop
+        self._wait_s = wait_s
+        self._expire = expire
+        self._jobs: deque[Job] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, job: Job) -> None:
+        """Watch a job."""
+        job.expires = self.loop.time() + self._wait_s
+        self._jobs.append(job)
+        if self._timer is None:
+            self._timer = self.loop.call_at(job.expires, self._sweep)
+
+    def prune(self) -> None:
+        """Forget jobs that wait no more."""
+        while self._jobs and (self._jobs[0].begun or self._jobs[0].dropped):
+            self._jobs.popleft()
+
+    def _sweep(self) -> None:
+        self.prune()
+        now = self.loop.time()
+        while self._jobs and self._jobs[0].expires <= now:
+            self._expire(self._jobs.popleft())
+            self.prune()
+        self._timer = self.loop.call_at(self._jobs[0].expires, self._sweep) if self._jobs else None
 
 
 def settle(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from base04_builtin.database.requests import Request, Transaction
-from base04_builtin.database.sqlite.job import Job, Outcome, Session, settle
+from base04_builtin.database.sqlite.job import Arrivals, Job, Outcome, Session, settle
 from base04_hookspecs.errors import ManagerUnavailable, OutcomeUnknown
 
 _BATCH: Final = 128
@@ -49,6 +49,7 @@ class Lane:
         self._open_session = open_session
         self._wait_timeout_s = wait_timeout_s
         self._together = together
+        self._arrivals: Arrivals | None = None
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._idle = 0
@@ -67,15 +68,18 @@ class Lane:
             ManagerUnavailable: no thread became free in time, or the lane is closed.
         """
         job = Job(request, asyncio.get_running_loop())
+        arrivals = self._arrivals
+        if arrivals is None or arrivals.loop is not job.loop:
+            arrivals = self._arrivals = Arrivals(job.loop, self._wait_timeout_s, self._expire)
         self._enqueue(job)
-        timer = job.loop.call_later(self._wait_timeout_s, self._expire, job)
+        arrivals.add(job)
         try:
             return await job.future
         except asyncio.CancelledError:
             self._drop(job)
             raise
         finally:
-            timer.cancel()
+            arrivals.prune()
 
     async def close(self) -> None:
         """Finish what was submitted, close the sessions and end the threads. Safe to repeat."""
