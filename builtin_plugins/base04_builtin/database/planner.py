@@ -11,8 +11,8 @@ from base04_builtin.database.dialects import Dialect
 from base04_builtin.database.names import check_name
 from base04_builtin.database.operations import check_keys, natural
 from base04_builtin.database.requests import Query, Rows, Step
-from base04_builtin.database.templates import Slot, Template, bound_limits, find_shape, operation_shape
-from base04_builtin.database.values import Stored, converter, from_stored, to_stored
+from base04_builtin.database.templates import Slot, Template, bound_limits, find_shape, operation_shape, slot
+from base04_builtin.database.values import Stored, from_stored, to_stored
 from base04_hookspecs.database import ColumnType, TableSchema
 from base04_hookspecs.errors import InvalidInput
 
@@ -79,9 +79,9 @@ class TablePlanner:
         template = self._templates.get(known)
         if template is not None and bound_limits(limit, offset):
             values = [*(where or {}).values(), self._dialect.unlimited if limit is None else limit, offset]
-            bound = template.bind(values, self._max_bytes)
+            bound = template.bind(values)
             if bound is not None:
-                return Query(template.sql, tuple(bound))
+                return Query(template.sql, bound)
         query = self._select(where, order_by, limit, offset, columns)
         if known is not None:
             compiled = statements.select(
@@ -113,7 +113,7 @@ class TablePlanner:
         shape = operation_shape(operation)
         template = self._templates.get(shape)
         if template is not None:
-            step = template.step(operation, place, self._max_bytes)
+            step = template.step(operation, place)
             if step is not None:
                 return step
         step = self._step(operation, place)
@@ -184,9 +184,12 @@ class TablePlanner:
         *,
         single: bool,
     ) -> None:
-        slots = [Slot(index, converter(self.type_of(name)), name in self._required) for index, name in enumerate(data)]
-        slots += [Slot(len(data) + index, converter(self.type_of(name)), True) for index, name in enumerate(where)]
-        slots += [Slot(len(slots) + extra, int, False) for extra in range(len(compiled.order) - len(slots))]
+        names = [*((name, name in self._required) for name in data), *((name, True) for name in where)]
+        slots = [
+            slot(place, self.type_of(name), self._max_bytes, required=required)
+            for place, (name, required) in enumerate(names)
+        ]
+        slots += [Slot(place, _as_it_is) for place in range(len(slots), len(compiled.order))]
         if len(self._templates) >= _TEMPLATES:
             self._templates.clear()
         self._templates[known] = Template(compiled.sql, compiled.bind(slots), single)
@@ -260,6 +263,10 @@ class TablePlanner:
 
 def _equal(columns: tuple[str, ...]) -> statements.Shape:
     return tuple((column, "eq", 1) for column in columns)
+
+
+def _as_it_is(value: Any) -> Stored:
+    return value  # type: ignore[no-any-return]  # a limit, which has been checked
 
 
 def _padded(values: list[Any]) -> list[Any]:

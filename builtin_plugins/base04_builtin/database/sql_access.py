@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, get_args
 
@@ -28,10 +28,10 @@ class SqlCore(Protocol):
     async def query(self, query: Query, access: AccessRole) -> Any:
         """Run a caller's own statement."""
 
-    async def rows(self, query: Query, access: AccessRole) -> Rows:
+    def rows(self, query: Query, access: AccessRole) -> Awaitable[Rows]:
         """Run a statement of the portable core that reads."""
 
-    async def transaction(self, steps: tuple[Step, ...], access: AccessRole) -> bool:
+    def transaction(self, steps: tuple[Step, ...], access: AccessRole) -> Awaitable[bool]:
         """Carry out all steps or none."""
 
     async def ensure_table(self, table: TableSchema, access: AccessRole) -> TableSchema:

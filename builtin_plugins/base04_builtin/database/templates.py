@@ -11,19 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from base04_builtin.database.requests import Step
-from base04_builtin.database.values import Converter, Refused, Stored
+from base04_builtin.database.values import Converter, Refused, Stored, converter
+from base04_hookspecs.database import ColumnType
 
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**63 - 1
 _PLAIN: Final = frozenset({str, int, float, bool, bytes})
 _LISTS: Final = frozenset({list, tuple, type(None)})
 _NONE: Final[dict[str, Any]] = {}
 
 
 class Slot(NamedTuple):
-    """One placeholder: which of the values it takes, how that is converted, and whether it may be None."""
+    """One placeholder: which of the values it takes, and how that is converted."""
 
     place: int
     convert: Converter
-    required: bool
 
 
 class Template(NamedTuple):
@@ -33,31 +35,44 @@ class Template(NamedTuple):
     slots: tuple[Slot, ...]
     single: bool = False
 
-    def bind(self, values: Sequence[Any], max_bytes: int) -> list[Stored] | None:
+    def bind(self, values: Sequence[Any]) -> tuple[Stored, ...] | None:
         """Return what to bind, None in doubt."""
-        bound: list[Stored] = []
         try:
-            for place, convert, required in self.slots:
-                value = values[place]
-                if value is None:
-                    if required:
-                        return None
-                else:
-                    value = convert(value)
-                    if isinstance(value, str | bytes) and not _fits(value, max_bytes):
-                        return None
-                bound.append(value)
+            return tuple([convert(values[place]) for place, convert in self.slots])
         except (Refused, UnicodeEncodeError):
             return None
-        return bound
 
-    def step(self, operation: Mapping[str, Any], place: str, max_bytes: int) -> Step | None:
+    def step(self, operation: Mapping[str, Any], place: str) -> Step | None:
         """Return the step for an operation of this shape, None in doubt."""
-        values = [*operation.get("data", _NONE).values(), *operation.get("where", _NONE).values()]
-        bound = self.bind(values, max_bytes)
-        return (
-            None if bound is None else Step(self.sql, tuple(bound), place, operation.get("expect"), None, self.single)
-        )
+        bound = self.bind([*operation.get("data", _NONE).values(), *operation.get("where", _NONE).values()])
+        return None if bound is None else Step(self.sql, bound, place, operation.get("expect"), None, self.single)
+
+
+def slot(place: int, type: ColumnType | None, max_bytes: int, *, required: bool) -> Slot:
+    """Return the slot for a value of a column of a type; ``required`` says that it must not be None."""
+    convert = converter(type)
+
+    def with_care(value: Any) -> Stored:
+        if value is None and not required:
+            return None
+        stored = convert(value)
+        if isinstance(stored, str | bytes) and not _fits(stored, max_bytes):
+            raise Refused("is too long")
+        return stored
+
+    def text(value: Any) -> Stored:
+        if value.__class__ is str and len(value) <= max_bytes and value.isascii() and "\0" not in value:
+            return value
+        return with_care(value)
+
+    def integer(value: Any) -> Stored:
+        if value.__class__ is int and _LEAST <= value <= _MOST:
+            return value
+        return with_care(value)
+
+    if type in ("string", "text"):
+        return Slot(place, text)
+    return Slot(place, integer if type == "integer" else with_care)
 
 
 def operation_shape(operation: Any) -> tuple[Any, ...] | None:

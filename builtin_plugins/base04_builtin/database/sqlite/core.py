@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -82,15 +82,13 @@ class SqliteCore:
         self._remember_write(query.sql)
         return result
 
-    async def rows(self, query: Query, access: AccessRole) -> Rows:
+    def rows(self, query: Query, access: AccessRole) -> Awaitable[Rows]:
         """Run a statement that reads."""
-        rows: Rows = await self.readers.submit(query)
-        return rows
+        return self.readers.submit(query)
 
-    async def transaction(self, steps: tuple[Step, ...], access: AccessRole) -> bool:
+    def transaction(self, steps: tuple[Step, ...], access: AccessRole) -> Awaitable[bool]:
         """Carry out all steps or none."""
-        done: bool = await self.writer.submit(Transaction(steps))
-        return done
+        return self.writer.submit(Transaction(steps))
 
     async def ensure_table(self, table: TableSchema, access: AccessRole) -> TableSchema:
         """Create or complete a table."""
