@@ -154,8 +154,11 @@ class Node:
 
 async def _usable(connection: AbstractConnection) -> bool:
     """Tell whether an idle connection is open and nothing unexpected has arrived on it; never suspends."""
+    writer = connection._writer  # redis-py itself notices the end of the stream, and not a reset
+    if writer is None or writer.is_closing():
+        return False
     try:
-        return connection.is_connected and not await connection.can_read()
+        return not await connection.can_read()
     except (OSError, RedisError):
         return False
 
