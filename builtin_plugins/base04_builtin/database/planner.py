@@ -11,7 +11,7 @@ from base04_builtin.database.dialects import Dialect
 from base04_builtin.database.names import check_name
 from base04_builtin.database.operations import check_keys, natural
 from base04_builtin.database.requests import Query, Rows, Step
-from base04_builtin.database.templates import Slot, Template, bound_limits, find_shape, operation_shape, slot
+from base04_builtin.database.templates import Slot, Template, are_natural, find_shape, operation_shape, slot
 from base04_builtin.database.values import Stored, from_stored, to_stored
 from base04_hookspecs.database import ColumnType, TableSchema
 from base04_hookspecs.errors import InvalidInput
@@ -75,17 +75,24 @@ class TablePlanner:
         self, where: Any, order_by: Sequence[str], limit: int | None, offset: int, columns: Sequence[str] | None
     ) -> Query:
         """Plan a ``find``."""
-        known = find_shape(where, order_by, columns)
+        limited = limit is not None or offset != 0
+        known = find_shape(where, order_by, columns, limited)
         template = self._templates.get(known)
-        if template is not None and bound_limits(limit, offset):
-            values = [*(where or {}).values(), self._dialect.unlimited if limit is None else limit, offset]
-            bound = template.bind(values)
-            if bound is not None:
+        if template is not None:
+            values = [*where.values()] if where else []
+            bounds = [self._dialect.unlimited if limit is None else limit, offset] if limited else []
+            bound = template.bind(values + bounds) if limit is None or are_natural(limit) else None
+            if bound is not None and are_natural(offset):
                 return Query(template.sql, bound)
         query = self._select(where, order_by, limit, offset, columns)
         if known is not None:
             compiled = statements.select(
-                self._dialect, self.name, self.columns(columns), _equal(known[0]), self._order(order_by)
+                self._dialect,
+                self.name,
+                self.columns(columns),
+                _equal(known[0]),
+                self._order(order_by),
+                limited=limited,
             )
             self._learn(known, compiled, (), known[0], single=False)
         return query
@@ -94,8 +101,11 @@ class TablePlanner:
         self, where: Any, order_by: Sequence[str], limit: int | None, offset: int, columns: Sequence[str] | None
     ) -> Query:
         shape, values = self._where(where)
-        compiled = statements.select(self._dialect, self.name, self.columns(columns), shape, self._order(order_by))
         bounds = [self._dialect.unlimited if limit is None else natural(limit, "limit"), natural(offset, "offset")]
+        limited = limit is not None or offset != 0
+        compiled = statements.select(
+            self._dialect, self.name, self.columns(columns), shape, self._order(order_by), limited=limited
+        )
         return Query(compiled.sql, compiled.bind(values + bounds))
 
     def count(self, where: Any) -> Query:

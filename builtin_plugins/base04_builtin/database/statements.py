@@ -65,19 +65,25 @@ def delete(dialect: Dialect, table: str, shape: Shape) -> Compiled:
 
 
 @lru_cache(maxsize=1024)
-def select(dialect: Dialect, table: str, columns: tuple[str, ...] | None, shape: Shape, order: Order) -> Compiled:
-    """Select columns, or all, where conditions hold. The last two values are the limit and the offset."""
+def select(
+    dialect: Dialect, table: str, columns: tuple[str, ...] | None, shape: Shape, order: Order, *, limited: bool
+) -> Compiled:
+    """Select columns, or all, where conditions hold.
+
+    Where it is ``limited``, the last two values are the limit and the offset; they are left out elsewhere, because
+    PostgreSQL plans a statement with them anew each time.
+    """
     target = _table(table, (*(columns or ()), *(column for column, _, _ in shape), *(column for column, _, _ in order)))
     wanted = [sa.literal_column("*")] if columns is None else [target.c[name] for name in columns]
-    count = sum(arity for _, _, arity in shape)
     statement = (
         sa.select(*wanted)
         .select_from(target)
         .where(*_where(dialect, target, shape, 0))
         .order_by(*(_ordered(dialect, target.c[name], down, nullable) for name, down, nullable in order))
-        .limit(_value(count))
-        .offset(_value(count + 1))
     )
+    if limited:
+        count = sum(arity for _, _, arity in shape)
+        statement = statement.limit(_value(count)).offset(_value(count + 1))
     return _compiled(dialect, statement)
 
 

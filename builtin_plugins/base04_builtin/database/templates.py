@@ -90,18 +90,18 @@ def operation_shape(operation: Any) -> tuple[Any, ...] | None:
     return (kind, tuple(operation), tuple(data), tuple(where))
 
 
-def find_shape(where: Any, order_by: Any, columns: Any) -> tuple[Any, ...] | None:
+def find_shape(where: Any, order_by: Any, columns: Any, limited: bool) -> tuple[Any, ...] | None:
     """Return what the plan of a ``find`` depends on, None where that is more than names."""
     if where is None:
         where = _NONE
     if not _is_plain(where) or order_by.__class__ not in _LISTS or columns.__class__ not in _LISTS:
         return None
-    return (tuple(where), tuple(order_by), None if columns is None else tuple(columns))
+    return (tuple(where), tuple(order_by), None if columns is None else tuple(columns), limited)
 
 
-def bound_limits(limit: Any, offset: Any) -> bool:
-    """Tell whether these are plain numbers, or no limit."""
-    return (limit is None or (limit.__class__ is int and limit >= 0)) and offset.__class__ is int and offset >= 0
+def are_natural(*numbers: Any) -> bool:
+    """Tell whether these are plain numbers of at least 0."""
+    return all(number.__class__ is int and 0 <= number <= _MOST for number in numbers)
 
 
 def _is_plain(mapping: Any) -> bool:
