@@ -40,7 +40,7 @@ class MongoAccess(DatabaseManager):
     async def check_connection(self) -> bool:
         """Tell whether the server answers."""
         try:
-            await self._core.bounded(self._core.database(self._access).command("ping"))
+            await self._core.ping(self._access)
         except Base04Error:
             return False
         return True
@@ -53,16 +53,12 @@ class MongoAccess(DatabaseManager):
         number.
         """
         command = Command(query, params, self._core.settings.max_value_bytes)
-        if self._access == "read_only" and not self._core.has_own_user("read_only"):
+        if self._access == "read_only" and not self._core.clients.has_own("read_only"):
             raise NotSupported(
                 "A read-only view can send commands only as a user whom the server keeps from writing: name one as "
                 "'read_only: {url: ...}' in the settings of the database, or use find and count."
             )
-        database = self._core.database(self._access)
-        if not command.writes or self._core.deployment.atomic_updates:
-            return await self._core.bounded(command.run(database), lambda: command.writes)
-        async with self._core.guard():
-            return await self._core.bounded(command.run(database), lambda: True)
+        return await self._core.command(command, self._access)
 
     async def execute_transaction(self, operations: Sequence[Operation]) -> bool:
         """Carry out operations, all or none; see the contract.

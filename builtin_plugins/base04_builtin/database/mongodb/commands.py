@@ -58,15 +58,17 @@ class Command:
     @property
     def writes(self) -> bool:
         """Whether it may change anything."""
-        stages = self.document.get("pipeline") or ()
-        return self.name not in _READS or any("$out" in stage or "$merge" in stage for stage in stages)
+        stages = self.document.get("pipeline")
+        last = stages[-1] if isinstance(stages, list) and stages else {}
+        return self.name not in _READS or (isinstance(last, dict) and not {"$out", "$merge"}.isdisjoint(last))
 
     async def run(self, database: AsyncDatabase[dict[str, Any]]) -> Any:
         """Send it, and return rows as a list of dicts, or the number of documents that it touched or counted."""
+        codec = database.codec_options
         if self.name in _CURSORS:
-            async with await database.cursor_command(self.document) as cursor:
+            async with await database.cursor_command(self.document, codec_options=codec) as cursor:
                 return [plain(document) for document in await cursor.to_list()]
-        reply = await database.command(self.document)
+        reply = await database.command(self.document, codec_options=codec)
         _raise_write_errors(reply)
         if self.name in _COUNTED:
             return int(reply["n"])

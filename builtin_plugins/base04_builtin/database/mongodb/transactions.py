@@ -50,13 +50,15 @@ async def at_once(database: AsyncDatabase[dict[str, Any]], change: Change) -> No
 
 
 async def in_session(
-    database: AsyncDatabase[dict[str, Any]], changes: Sequence[Change], committing: asyncio.Event
+    database: AsyncDatabase[dict[str, Any]], changes: Sequence[Change], committing: asyncio.Event, limit_s: float
 ) -> None:
-    """Carry out all changes in a transaction, again and again while others are in the way.
+    """Carry out all changes in a transaction, again for ``limit_s`` seconds while others are in the way.
 
-    A commit whose reply was lost is repeated, which the server bears; it is the caller who bounds the time. Before
-    ``committing`` is set, nothing has been done.
+    A commit whose reply was lost is repeated as long, which the server bears. Before ``committing`` is set, nothing has
+    been done.
     """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + limit_s
     tried = 0
     while True:
         async with database.client.start_session() as session:
@@ -65,9 +67,10 @@ async def in_session(
                 for change in changes:
                     await Changes(database, session=session).carry_out(change)
                 committing.set()
-                await _commit(session)
+                await _commit(session, deadline)
             except DRIVER_ERRORS as error:
-                if not (isinstance(error, PyMongoError) and error.has_error_label(_TRANSIENT)):
+                again = isinstance(error, PyMongoError) and error.has_error_label(_TRANSIENT)
+                if not again or loop.time() > deadline:
                     raise translated(error, writes=False) from error
             else:
                 return
@@ -76,7 +79,7 @@ async def in_session(
         await asyncio.sleep(_PAUSE_S * tried * random.random())  # noqa: S311 - jitter, not a secret
 
 
-async def _commit(session: Any) -> None:
+async def _commit(session: Any, deadline: float) -> None:
     began = False
     while True:
         try:
@@ -86,6 +89,8 @@ async def _commit(session: Any) -> None:
                 if began and not error.has_error_label(_TRANSIENT):
                     raise OutcomeUnknown("The connection to the database broke during the commit.") from error
                 raise
+            if asyncio.get_running_loop().time() > deadline:
+                raise OutcomeUnknown("The connection to the database broke during the commit.") from error
             began = True
             await asyncio.sleep(_PAUSE_S)
         else:
@@ -105,10 +110,10 @@ async def in_order(database: AsyncDatabase[dict[str, Any]], changes: Sequence[Ch
         for change in changes:
             with clear_errors(writes=True):
                 await Changes(database, undo=undo).carry_out(change)
-    except BaseException as error:
+    except Exception as error:
         if not len(undo):
             raise
-        if await asyncio.shield(_taken_back(undo)):
+        if await _taken_back(undo):
             raise
         log.warning("operations not taken back", operations=len(changes), error=type(error).__name__)
         if not isinstance(error, Base04Error):

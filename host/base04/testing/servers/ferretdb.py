@@ -6,15 +6,18 @@ replica set.
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import socket
 import struct
+import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from base04.testing.certificates import ThrowawayCA
 from base04.testing.servers.process import ServerProcess, free_port
 
 FERRETDB_INSTALL: Final = """
@@ -28,11 +31,18 @@ _HELLO: Final = b"\x10isMaster\x00\x01\x00\x00\x00\x02$db\x00\x06\x00\x00\x00adm
 
 
 def ferretdb_program() -> str:
-    """Return the path of FerretDB; skip the test where there is none."""
-    found = shutil.which("ferretdb") or shutil.which("ferretdb", path=str(Path.home() / "go" / "bin"))
-    if found is None:
-        pytest.skip(f"There is no ferretdb on PATH nor in ~/go/bin. Build it:\n{FERRETDB_INSTALL}")
-    return found
+    """Return the path of a FerretDB that runs; skip the test where there is none."""
+    for folders in (None, str(Path.home() / "go" / "bin")):
+        found = shutil.which("ferretdb", path=folders)
+        if found is not None and _runs(found):
+            return found
+    pytest.skip(f"There is no ferretdb that runs on PATH or in ~/go/bin. Build it:\n{FERRETDB_INSTALL}")
+
+
+@functools.cache
+def _runs(program: str) -> bool:
+    """Tell whether it knows its own version: what ``go install`` makes does not, and panics."""
+    return subprocess.run([program, "--version"], capture_output=True, check=False).returncode == 0
 
 
 def mongod_program() -> str:
@@ -65,11 +75,22 @@ class _MongoProcess(ServerProcess):
 
 
 class FerretDBServer(_MongoProcess):
-    """FerretDB 1.24 on SQLite files in its folder."""
+    """FerretDB 1.24 on SQLite files in its folder; with ``ca`` it speaks TLS beside plain TCP, on ``tls_port``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, ca: ThrowawayCA | None = None) -> None:
         super().__init__(folder)
+        self.tls_port = 0
         self._program = ferretdb_program()
+        self._certificate = ca.issue("ferretdb", "localhost") if ca is not None else None
+
+    @property
+    def tls_url(self) -> str:
+        """What a client connects to with TLS; the certificate is for this name alone."""
+        return f"mongodb://localhost:{self.tls_port}/?tls=true"
+
+    def place(self) -> None:
+        super().place()
+        self.tls_port = free_port()
 
     def command(self) -> list[str]:
         data = self.folder / "data"
@@ -83,6 +104,16 @@ class FerretDBServer(_MongoProcess):
             "--debug-addr=-",
             "--telemetry=disable",
             "--log-level=WARN",
+            *self._tls(),
+        ]
+
+    def _tls(self) -> list[str]:
+        if self._certificate is None:
+            return []
+        return [
+            f"--listen-tls={self.host}:{self.tls_port}",
+            f"--listen-tls-cert-file={self._certificate.certificate}",
+            f"--listen-tls-key-file={self._certificate.key}",
         ]
 
 
