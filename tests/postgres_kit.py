@@ -5,16 +5,16 @@ Import the fixtures that a module uses; ``postgres_url`` brings ``postgres`` wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
 from base04.testing.servers.postgres import PostgresServer
-from base04_builtin.database.postgresql import PostgresSettings
+from base04_builtin.database.postgresql import PostgresDatabaseManager, PostgresSettings
 
-__all__ = ["empty_database", "postgres", "postgres_settings", "postgres_url"]
+__all__ = ["empty_database", "postgres", "postgres_settings", "postgres_url", "started"]
 
 ICU = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
 """An order of text other than that of code points, where the server has it."""
@@ -50,3 +50,14 @@ def empty_database(server: PostgresServer) -> Iterator[str]:
 def postgres_settings(url: str, **changes: Any) -> PostgresSettings:
     """Return settings for tests: a small pool, and whatever else the test says."""
     return PostgresSettings.model_validate({"url": url, "pool_size": 4} | changes)
+
+
+@asynccontextmanager
+async def started(url: str, **changes: Any) -> AsyncIterator[PostgresDatabaseManager]:
+    """A manager that has been started, with settings of its own."""
+    manager = PostgresDatabaseManager(postgres_settings(url, **changes))
+    try:
+        await manager.start()
+        yield manager
+    finally:
+        await manager.stop()

@@ -212,7 +212,9 @@ class PostgresCore:
         async def open_session() -> PostgresSession:
             if not self._running:
                 raise ManagerUnavailable("The database manager is not running: it was stopped or never started.")
-            return PostgresSession(await connector.connect(), settings.statement_timeout, read_only=read_only)
+            return PostgresSession(
+                await connector.connect(), settings.statement_timeout, settings.connect_timeout, read_only=read_only
+            )
 
         limits = PoolLimits(
             settings.pool_size, settings.pool_timeout, settings.idle_timeout, settings.ping_after, settings.recycle

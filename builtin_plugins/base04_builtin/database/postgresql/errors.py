@@ -37,7 +37,7 @@ _UNAVAILABLE: Final = {
     "40001": "other transactions were in the way too often",
     "40P01": "other transactions were in the way too often (deadlock)",
 }
-_REASON: Final = re.compile(r"\(([^()]*(?:\([^()]*\))?[^()]*)\)\Z")
+_REASON: Final = re.compile(r"\((expected \w+, got \w+|value out of \w+ range)\)\Z")
 
 
 class Restart(Exception):
@@ -158,5 +158,4 @@ def _is_misfit(error: Exception) -> bool:
 def _misfit(error: Exception) -> str:
     """Say why a value does not fit, without the value, which the driver would quote."""
     reason = _REASON.search(str(error)) if isinstance(error, (PostgresError, InterfaceError)) else None
-    what = reason[1] if reason is not None else type(error).__name__
-    return f"is given a value of a type that the server does not take there ({what})"
+    return "is given a value that the server does not take there" + (f" ({reason[1]})" if reason is not None else "")

@@ -138,9 +138,18 @@ class Pool:
                 self._spawn(self._dismiss(session))
             elif now - session.used_at < self._limits.ping_after_s or await self._answers(session):
                 return session
+            else:
+                self._hang_up()
         session = await self._open_session()
         self._sessions.add(session)
         return session
+
+    def _hang_up(self) -> None:
+        """Give up all idle connections: one that did not answer is seldom the only one."""
+        idle, self._idle = self._idle, []
+        for session in idle:
+            session.terminate()
+            self._sessions.discard(session)
 
     async def _answers(self, session: PostgresSession) -> bool:
         answered = False

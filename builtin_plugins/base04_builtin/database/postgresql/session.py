@@ -23,7 +23,6 @@ from base04_hookspecs.errors import Conflict, InvalidInput, OutcomeUnknown
 
 _STATEMENTS: Final = 256
 _GRACE_S: Final = 1.0
-_RECOVERY_S: Final = 5.0
 _PLAIN: Final = frozenset(
     {"select", "insert", "update", "delete", "with", "values", "table", "merge", "show", "explain"}
 )
@@ -55,16 +54,18 @@ class PostgresSession:
     Args:
         connection: the connection.
         timeout_s: how long one statement or one transaction may run.
+        patience_s: how long the server may take to answer a ping, or to end what was cancelled.
         read_only: whether callers' statements run in transactions that cannot write.
     """
 
-    def __init__(self, connection: Connection, timeout_s: float, *, read_only: bool) -> None:
+    def __init__(self, connection: Connection, timeout_s: float, patience_s: float, *, read_only: bool) -> None:
         self.opened_at = self.used_at = asyncio.get_running_loop().time()
         self.interrupted = False
         self.spent = False
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._timeout_s = timeout_s + _GRACE_S  # the server's own timeout comes first
+        self._patience_s = patience_s
         self._read_only = read_only
         self._prepared: dict[str, _Prepared] = {}
 
@@ -110,6 +111,7 @@ class PostgresSession:
         deadline = self._loop.time() + self._timeout_s
         runs = list(_runs(steps))
         if len(runs) == 1 and _commits_by_itself(runs[0]):
+            await self._prepare_run(runs[0], deadline)
             try:
                 await self._run_steps(runs[0], deadline)
             except Exception as error:
@@ -144,7 +146,7 @@ class PostgresSession:
     async def answers(self) -> bool:
         """Tell whether the connection still works; it is not usable where it does not."""
         try:
-            await self._connection.execute("SELECT 1", timeout=_RECOVERY_S)
+            await self._connection.execute("SELECT 1", timeout=self._patience_s)
         except FAILURES:
             return False
         return True
@@ -152,15 +154,15 @@ class PostgresSession:
     async def recover(self) -> None:
         """End whatever was interrupted, so that the connection can be used again; raises where it cannot."""
         unfinished = self._connection.is_in_transaction()
-        await self._connection.execute("ROLLBACK" if unfinished else "SELECT 1", timeout=_RECOVERY_S)
+        await self._connection.execute("ROLLBACK" if unfinished else "SELECT 1", timeout=self._patience_s)
         if self._connection.is_in_transaction():  # a BEGIN was under way
-            await self._connection.execute("ROLLBACK", timeout=_RECOVERY_S)
+            await self._connection.execute("ROLLBACK", timeout=self._patience_s)
         self.interrupted = False
 
     async def close(self) -> None:
         """Say goodbye to the server, or just hang up where it does not listen."""
         try:
-            await self._connection.close(timeout=_RECOVERY_S)
+            await self._connection.close(timeout=self._patience_s)
         except FAILURES:
             self._connection.terminate()
 
@@ -179,6 +181,14 @@ class PostgresSession:
                 raise
             place = steps[0].place if len(steps) == 1 else f"{steps[0].place} or one of those like it"
             raise translated(error, read_only=False, place=place) from error
+
+    async def _prepare_run(self, steps: Sequence[Step], deadline: float) -> None:
+        """Let the server parse what a run will execute, while a lost connection cannot have done anything yet."""
+        step: Step | None = steps[0]
+        while step is not None:
+            if step.sql not in self._prepared:
+                await self._prepare(step.sql, deadline - self._loop.time())
+            step = step.otherwise
 
     async def _step(self, step: Step, deadline: float) -> None:
         touched = await self._touch(step, deadline)

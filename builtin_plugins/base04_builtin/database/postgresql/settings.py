@@ -60,6 +60,9 @@ class TlsSettings(ManagerSettings):
 class PostgresSettings(ManagerSettings):
     """Where the server is and how long anything may take.
 
+    A call takes no longer than ``pool_timeout``, twice ``connect_timeout`` (to ask an old connection, and to open a new
+    one) and ``statement_timeout`` with a second on top, in which the server says that it has cancelled the statement.
+
     What a URL leaves out comes from libpq's environment variables (``PGPASSWORD``, ...) and password file, as with
     every client of PostgreSQL. Each access role that has a URL of its own has a pool of its own.
     """
