@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from base04_builtin.database.postgresql.driver import FAILURES, Connection, connect
 from base04_builtin.database.postgresql.errors import connecting
 from base04_builtin.database.postgresql.settings import PostgresSettings, TlsSettings, hosts
+from base04_hookspecs.errors import ConfigurationError
 
 
 class Connector:
@@ -38,7 +39,7 @@ class Connector:
         try:
             options: dict[str, Any] = {}
             if self._settings.tls is not None:
-                options["ssl"] = await asyncio.to_thread(_context, self._settings.tls)
+                options["ssl"] = await self._tls(self._settings.tls)
             if self._settings.password is not None and self._url is self._settings.url:
                 options["password"] = self._settings.password.get_secret_value()
             return await connect(
@@ -52,6 +53,16 @@ class Connector:
             raise connecting(error, self.where) from None
         except FAILURES as error:
             raise connecting(error, self.where) from error
+
+    async def _tls(self, tls: TlsSettings) -> ssl.SSLContext:
+        try:
+            return await asyncio.to_thread(_context, tls)
+        except (OSError, ValueError) as error:
+            raise ConfigurationError(
+                f"A file of the TLS settings for PostgreSQL at {self.where} cannot be used "
+                f"({getattr(error, 'reason', None) or getattr(error, 'strerror', None) or 'it is not PEM'}): "
+                "check tls.ca, tls.certificate, tls.key and tls.key_password."
+            ) from error
 
     def _server_settings(self) -> dict[str, str]:
         milliseconds = str(max(1, round(self._settings.statement_timeout * 1000)))
