@@ -27,6 +27,9 @@ _READ_TIMEOUT: Final = 5.0
 _PUBLISH_TIMEOUT: Final = 1.0
 _RESYNC: Final = 10.0
 _RETRY: Final = 0.25
+_FIRST_READ: Final = 0.5
+"""How many seconds after the start revocations are read, where no token came earlier."""
+
 _ON_THE_WAY: Final = 0.1
 """The part of ``revocation_max_age`` that is left for messages which a cluster's nodes hand on to one another."""
 
@@ -85,9 +88,13 @@ class RevocationList:
         return self._gaps == self._healed and self._heard_at + patience >= self._steady()
 
     async def start(self) -> None:
-        """Listen, read all revocations, and begin to send heartbeats."""
+        """Listen, and begin to send heartbeats; revocations are read with the first token, or soon.
+
+        Reading them at once would make every start wait for a database layer that the first request may not need.
+        """
         await self._redis.subscribe(CHANNEL, self._on_message, on_gap=self._on_gap)
-        await self._read(self._steady())
+        self._gaps += 1  # nothing is known before the first read
+        self._tasks.append(asyncio.create_task(self._read_soon(), name="jwt-revocations"))
         self._heard_at = self._steady()  # the first heartbeat is not overdue yet
         await self._send_beat()
         for work in (self._beat(), self._heal()):
@@ -223,6 +230,10 @@ class RevocationList:
     def _lose(self) -> None:
         """Something may have been missed: read the database before heartbeats count again."""
         self._gaps += 1
+        self._wake.set()
+
+    async def _read_soon(self) -> None:
+        await asyncio.sleep(_FIRST_READ)
         self._wake.set()
 
     async def _heal(self) -> None:
