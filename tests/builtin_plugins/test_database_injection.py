@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from base04_builtin.database.conditions import OPERATORS, after_prefix
-from base04_builtin.database.dialects import SQLITE
+from base04_builtin.database.dialects import POSTGRESQL, SQLITE, Dialect
 from base04_builtin.database.placeholders import translate
+from base04_builtin.database.postgresql import PostgresDatabaseManager
 from base04_builtin.database.sqlite import SqliteDatabaseManager, SqliteSettings
-from base04_hookspecs.database import Column, TableSchema
+from base04_hookspecs.database import Column, DatabaseManager, TableSchema
 from base04_hookspecs.errors import InvalidInput
+from postgres_kit import empty_database, postgres, postgres_settings
+
+__all__ = ["postgres"]
 
 TABLE = TableSchema("vault", (Column("id", "string"), Column("secret", "string"), Column("n", "integer")), ("id",))
 SECRET = {"id": "a", "secret": "kept", "n": 1}
@@ -49,9 +53,9 @@ text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 class Runner:
     """Runs hypothesis' synchronous examples against one database on one loop."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, manager: DatabaseManager) -> None:
         self.loop = asyncio.new_event_loop()
-        self.manager = SqliteDatabaseManager(SqliteSettings(path=path, synchronous="NORMAL"))
+        self.manager = manager
         self.run(self.manager.start())
         self.run(self.manager.ensure_table(TABLE))
         self.run(self.manager.execute_transaction([{"type": "insert", "table": "vault", "data": SECRET}]))
@@ -69,9 +73,18 @@ class Runner:
         return bool(self.run(self.manager.find("vault")) == [SECRET])
 
 
-@pytest.fixture(scope="module")
-def runner(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    runner = Runner(tmp_path_factory.mktemp("injection") / "base04.sqlite3")
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def runner(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    if request.param == "sqlite":
+        path = tmp_path_factory.mktemp("injection") / "base04.sqlite3"
+        yield from running(SqliteDatabaseManager(SqliteSettings(path=path, synchronous="NORMAL")))
+    else:
+        with empty_database(request.getfixturevalue("postgres")) as url:
+            yield from running(PostgresDatabaseManager(postgres_settings(url)))
+
+
+def running(manager: DatabaseManager) -> Iterator[Runner]:
+    runner = Runner(manager)
     yield runner
     runner.run(runner.manager.stop())
     runner.run(runner.loop.shutdown_default_executor())
@@ -182,10 +195,12 @@ def test_hostile_values_come_back_unchanged(runner: Runner, value: str) -> None:
 
 
 @examples
-@given(literal=text, before=st.sampled_from(["", "%s ", ":a ", "/* :x */ "]))
-def test_string_literals_hold_no_placeholder(literal: str, before: str) -> None:
+@given(
+    literal=text, before=st.sampled_from(["", "%s ", ":a ", "/* :x */ "]), dialect=st.sampled_from([SQLITE, POSTGRESQL])
+)
+def test_string_literals_hold_no_placeholder(literal: str, before: str, dialect: Dialect) -> None:
     quoted = "'" + literal.replace("'", "''") + "'"
-    translated = translate(f"SELECT {before}{quoted}", SQLITE)
+    translated = translate(f"SELECT {before}{quoted}", dialect)
     assert translated.sql.endswith(quoted)
     assert translated.count == (1 if before in ("%s ", ":a ") else 0)
 
