@@ -421,15 +421,15 @@ async def test_aware_datetimes_of_commands_come_back_aware(manager: MongoDatabas
 async def test_read_only_without_a_user_of_its_own_sends_no_commands(people: MongoDatabaseManager) -> None:
     reader = people.with_access("read_only")
     assert await reader.count(PEOPLE.name) == 0
-    with pytest.raises(NotSupported, match="read_only"):
+    with pytest.raises(NotSupported, match="read_only_url"):
         await reader.execute_query({"find": PEOPLE.name})
     with pytest.raises(NotSupported):
         reader.with_access("read_write")
 
 
 async def test_read_only_user_whom_the_server_does_not_stop_is_refused(mongo_database: Place) -> None:
-    settings = mongo_settings(*mongo_database, read_only={"url": mongo_database[0]})
-    with pytest.raises(ConfigurationError, match="read_only"):
+    settings = mongo_settings(*mongo_database, read_only_url=mongo_database[0])
+    with pytest.raises(ConfigurationError, match="read_only_url"):
         async with manager_of(settings):
             pass
 

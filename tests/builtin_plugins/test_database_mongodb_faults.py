@@ -224,7 +224,7 @@ async def test_migration_that_outlives_its_lock_is_told_so(server: FerretDBServe
 async def test_passwords_stay_out_of_errors_and_logs(server: FerretDBServer) -> None:
     url = f"mongodb://ada:canary@{server.host}:{server.port}/?authMechanism=SCRAM-SHA-256"
     with capture_logs() as entries, pytest.raises((ConfigurationError, ManagerError)) as caught:
-        async with manager_of(mongo_settings(url, "test", **FAST)):
+        async with manager_of(mongo_settings(url, "test", **FAST, password="canary, too")):
             pass
     shown = repr(entries)
     link: BaseException | None = caught.value

@@ -17,7 +17,7 @@ from base04_hookspecs.errors import Base04Error, InvalidInput, NotSupported
 class MongoAccess(DatabaseManager):
     """One database as seen with an access role. Views share everything with the manager that made them.
 
-    A read-only view sends commands only as the user of ``read_only``, whom the server keeps from writing; where the
+    A read-only view sends commands only as the user of ``read_only_url``, whom the server keeps from writing; where the
     settings name none, it still reads through ``find`` and ``count``, which are made here and cannot write.
     """
 
@@ -56,7 +56,7 @@ class MongoAccess(DatabaseManager):
         if self._access == "read_only" and not self._core.clients.has_own("read_only"):
             raise NotSupported(
                 "A read-only view can send commands only as a user whom the server keeps from writing: name one as "
-                "'read_only: {url: ...}' in the settings of the database, or use find and count."
+                "'read_only_url' in the settings of the database, or use find and count."
             )
         return await self._core.command(command, self._access)
 

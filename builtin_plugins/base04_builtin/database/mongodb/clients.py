@@ -34,14 +34,17 @@ class Clients:
             ConfigurationError: an address or a file that the settings name cannot be used.
         """
         settings = self._settings
-        given = {"read_write": settings.url}
-        given |= {role: own.url for role in ("read_only", "admin") if (own := getattr(settings, role)) is not None}
+        given = {"read_write": settings.url, "read_only": settings.read_only_url, "admin": settings.admin_url}
         for role, url in given.items():
+            if url is None:
+                continue
             self._open[role] = OpenConnections()
             self._lanes[role] = Lane(
                 settings.pool_size, wait_s=settings.pool_timeout, call_s=settings.statement_timeout
             )
             options = {**settings.client_options(), "event_listeners": [self._open[role]]}
+            if role == "read_write" and settings.password is not None:
+                options["password"] = settings.password.get_secret_value()
             try:
                 with clear_errors(writes=False):
                     self._clients[role] = AsyncMongoClient(url.get_secret_value(), **options)

@@ -190,12 +190,12 @@ class MongoCore:
         rights = await self.clients.lane("read_only").call(lambda: rights_to_write(database))
         if rights:
             raise ConfigurationError(
-                f"The user of read_only may write ({', '.join(rights)}): give it the role 'read' alone."
+                f"The user of read_only_url may write ({', '.join(rights)}): give it the role 'read' alone."
             )
         if rights is None:
             raise ConfigurationError(
-                "The settings have an address for read_only, and the server knows no users, so it would not keep "
-                "anybody from writing: switch access control on, or leave read_only out of the settings."
+                "The settings have a read_only_url, and the server knows no users, so it would not keep anybody from "
+                "writing: switch access control on, or leave read_only_url out of the settings."
             )
 
 

@@ -19,26 +19,23 @@ def _url(url: SecretStr) -> SecretStr:
 Url = Annotated[SecretStr, AfterValidator(_url)]
 
 
-class AccessSettings(ManagerSettings):
-    """Where an access role connects to, as a user of its own."""
-
-    url: Url
-
-
 class MongoSettings(ManagerSettings):
     """Where the server is, and how long anything may take. Times are in seconds."""
 
     url: Url
     """Where ``read_write`` connects to, and every role that has no address of its own."""
 
+    password: SecretStr | None = None
+    """Takes the place of the one in ``url``."""
+
     database: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,63}$")
     """The database; without it the one that the address names, or else ``base04``."""
 
-    read_only: AccessSettings | None = None
-    """A user who can only read. Without one, read-only views have ``find`` and ``count``, and nothing else."""
+    read_only_url: Url | None = None
+    """With a user who can only read. Without one, read-only views have ``find`` and ``count``, and nothing else."""
 
-    admin: AccessSettings | None = None
-    """A user who may make collections and indexes, where the other one may not."""
+    admin_url: Url | None = None
+    """With a user who may make collections and indexes, where the other one may not."""
 
     ca: Path | None = None
     """A file with the certificates to trust, for addresses with ``tls=true``."""
