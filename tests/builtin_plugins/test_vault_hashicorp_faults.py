@@ -8,18 +8,13 @@ import ssl
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from structlog.testing import capture_logs
 
+from base04.testing.certificates import Certificate, ThrowawayCA
 from base04.testing.conformance.vault import CANARY
 from base04.testing.proxy import FaultyProxy
 from base04.testing.servers.vault import Role, VaultServer
@@ -419,66 +414,26 @@ async def test_without_a_declared_fallback_there_is_none(vault: VaultServer, tmp
 # TLS
 
 
-class Authority:
-    """A throwaway certificate authority."""
-
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder, self._name = folder, name
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        self._certificate = self._signed(name, self._key, ca=True)
-        self.file = folder / f"{name}.pem"
-        self.file.write_bytes(self._certificate.public_bytes(serialization.Encoding.PEM))
-
-    def server(self, *names: x509.GeneralName) -> ssl.SSLContext:
-        """Return what a server needs that goes by these names."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._signed("server", key, names=names)
-        file = self._folder / f"{self._name}-server.pem"
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(file)
-        return context
-
-    def _signed(self, name: str, key: Any, *, ca: bool = False, names: Any = ()) -> x509.Certificate:
-        now = datetime.now(UTC)
-        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self._name)])
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(issuer)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
-        )
-        if ca:
-            usage = x509.KeyUsage(True, False, False, False, False, True, True, False, False)
-            builder = builder.add_extension(usage, critical=True)
-        if names:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(self._key, hashes.SHA256())
+def speaking_tls(certificate: Certificate) -> VaultServer:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate.certificate, certificate.key)
+    return VaultServer(tls=context)
 
 
 async def test_tls_is_verified_against_the_authority_of_the_settings(tmp_path: Path) -> None:
-    authority = Authority(tmp_path, "right")
-    with VaultServer(tls=authority.server(x509.IPAddress(IPv4Address("127.0.0.1")))) as vault:
-        async with manager_at(vault, ca=str(authority.file)) as manager:
+    authority = ThrowawayCA(tmp_path)
+    with speaking_tls(authority.issue("vault", "127.0.0.1")) as vault:
+        async with manager_at(vault, ca=str(authority.ca)) as manager:
             assert await manager.set_secret_value("app/x", "key", "value") is True
 
 
 @pytest.mark.parametrize("fault", ["authority", "name"])
 async def test_vault_that_cannot_prove_who_it_is_gets_nothing(tmp_path: Path, fault: str) -> None:
-    authority, stranger = Authority(tmp_path, "right"), Authority(tmp_path, "wrong")
+    authority, stranger = ThrowawayCA(tmp_path / "right"), ThrowawayCA(tmp_path / "wrong")
     path = write_fallback(tmp_path, {"app/x": {"key": "stale"}})
-    name = x509.DNSName("other.example") if fault == "name" else x509.IPAddress(IPv4Address("127.0.0.1"))
-    trusted = authority.file if fault == "name" else stranger.file
-    with VaultServer(tls=authority.server(name)) as vault:
+    certificate = authority.issue("vault", "other.example" if fault == "name" else "127.0.0.1")
+    trusted = authority.ca if fault == "name" else stranger.ca
+    with speaking_tls(certificate) as vault:
         with pytest.raises(ConfigurationError, match=r"not trusted .*'ca'"):
             async with manager_at(vault, ca=str(trusted), fallback={"path": str(path)}):
                 pass
