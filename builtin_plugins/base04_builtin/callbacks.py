@@ -21,7 +21,7 @@ def _threads() -> ThreadPoolExecutor:
     They are not the loop's own: a callback may wait for a manager that itself needs a thread, such as a vault that
     reads a file, and enough of them waiting in one pool would wait for ever.
     """
-    return ThreadPoolExecutor(THREADS, thread_name_prefix="base04-callback")
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="callback")
 
 
 async def call(callback: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

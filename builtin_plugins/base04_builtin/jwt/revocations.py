@@ -93,7 +93,6 @@ class RevocationList:
         Reading them at once would make every start wait for a database layer that the first request may not need.
         """
         await self._redis.subscribe(CHANNEL, self._on_message, on_gap=self._on_gap)
-        self._gaps += 1  # nothing is known before the first read
         self._tasks.append(asyncio.create_task(self._read_soon(), name="jwt-revocations"))
         self._heard_at = self._steady()  # the first heartbeat is not overdue yet
         await self._send_beat()
@@ -219,7 +218,10 @@ class RevocationList:
     def _on_beat(self, message: dict[str, Any]) -> None:
         as_of = self._pulse.hear(message, self._steady())
         if as_of is not None and self._gaps == self._healed:
-            self._hear(as_of)
+            if self._watermark is None:  # before the first read, news add to nothing
+                self._heard_at = max(self._heard_at, as_of)
+            else:
+                self._hear(as_of)
         version = message.get("keys")
         if isinstance(version, int) and version > self._key_version():
             self._newer_keys()
