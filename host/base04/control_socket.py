@@ -52,6 +52,9 @@ def control_listener(folder: DataFolder) -> Iterator[socket.socket]:
     finally:
         listener.close()
         path.unlink(missing_ok=True)
+        if path.parent != folder.path:
+            with contextlib.suppress(OSError):  # the next host with this folder has made a socket there already
+                path.parent.rmdir()
 
 
 def _make_private(path: Path) -> None:
