@@ -125,7 +125,8 @@ def test_folder_with_a_long_path_has_its_socket_elsewhere(serve: Serve, tmp_path
     (elsewhere,) = short.glob("base04-*")
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o700
     assert server.stop() == 0
-    elsewhere.chmod(0o755)
+    assert not elsewhere.exists()
+    elsewhere.mkdir(mode=0o755)  # somebody else was first
     refused = run_base04("serve", "--port", "0", cwd=folder, TMPDIR=str(short))
     assert refused.returncode == 1
     assert "is not private to this user" in refused.stderr
