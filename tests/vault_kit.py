@@ -45,5 +45,5 @@ async def manager_at(vault: VaultServer, **given: Any) -> AsyncIterator[Hashicor
 async def until(holds: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait for something that no event announces."""
     async with asyncio.timeout(timeout_s):
-        while not holds():  # noqa: ASYNC110 - what the stand-in knows changes in its own threads
+        while not holds():
             await asyncio.sleep(0.01)

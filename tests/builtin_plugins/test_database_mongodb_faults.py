@@ -77,7 +77,7 @@ async def test_server_killed_in_the_middle_of_traffic_fails_fast_and_nothing_ack
 
         async def crash() -> None:
             async with asyncio.timeout(60):
-                while len(acknowledged) < 10:  # noqa: ASYNC110 - there is no event
+                while len(acknowledged) < 10:
                     await asyncio.sleep(0.001)
             await asyncio.to_thread(server.kill)
             await asyncio.to_thread(server.start)
@@ -114,7 +114,7 @@ async def test_nothing_hangs_while_the_server_does(server: FerretDBServer) -> No
 
 async def recovered(manager: MongoDatabaseManager) -> None:
     async with asyncio.timeout(60):
-        while not await manager.check_connection():  # noqa: ASYNC110 - there is no event
+        while not await manager.check_connection():
             await asyncio.sleep(0.02)
 
 
@@ -183,7 +183,7 @@ async def test_a_thousand_cancelled_queries_leak_no_connection(server: FerretDBS
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         async with asyncio.timeout(60):  # those that were under way go on to their end
-            while (status := await manager.get_connection_pool_status())["in_use"]:  # noqa: ASYNC110
+            while (status := await manager.get_connection_pool_status())["in_use"]:
                 await asyncio.sleep(0.01)
         assert status["waiting"] == 0
         assert status["idle"] <= 4

@@ -57,7 +57,7 @@ class TestTokens(JWTConformance):
         async with host(mongo_database, tmp_path, "jwt", single_document_atomicity=True) as app:
             tokens = cast("JWTManager", app.get_manager("jwt"))
             async with asyncio.timeout(30):  # its first news of revocations come a moment after its start
-                while (await tokens.health_check())["status"] != "healthy":  # noqa: ASYNC110 - no event
+                while (await tokens.health_check())["status"] != "healthy":
                     await asyncio.sleep(0.01)
             yield tokens
 

@@ -1,7 +1,5 @@
 """The provider ``file`` of the role ``vault``."""
 
-# ruff: noqa: ASYNC230, ASYNC240 - the tests look at small files of their own
-
 from __future__ import annotations
 
 import asyncio
