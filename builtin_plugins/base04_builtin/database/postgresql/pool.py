@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import structlog
 
@@ -15,7 +15,9 @@ from base04_hookspecs.errors import ManagerUnavailable
 
 log = structlog.get_logger()
 
-_CLOSE_S = 5.0
+T = TypeVar("T")
+
+_CLOSE_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ class Pool:
         self._taken = 0
         self._idle: list[PostgresSession] = []
         self._sessions: set[PostgresSession] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._openings: set[asyncio.Task[PostgresSession]] = set()
         self._reaper: asyncio.TimerHandle | None = None
         self._closed = False
 
@@ -84,10 +87,11 @@ class Pool:
         try:
             if self._closed:
                 raise ManagerUnavailable("The database manager is not running: it was stopped or never started.")
-            return await self._take()
+            session = await self._take()
         except BaseException:
             self._give_up_place()
             raise
+        return session if session is not None else await self._opened()
 
     def release(self, session: PostgresSession) -> None:
         """Take a session back, in whatever condition it is."""
@@ -107,6 +111,8 @@ class Pool:
                     await self._free.acquire()
         except TimeoutError:
             log.warning("connections still in use are cut off", pool=self.name, in_use=self._taken)
+            for opening in self._openings:
+                opening.cancel()
             for session in self._sessions.difference(self._idle):
                 session.terminate()
         finally:
@@ -130,7 +136,8 @@ class Pool:
         finally:
             self.waiting -= 1
 
-    async def _take(self) -> PostgresSession:
+    async def _take(self) -> PostgresSession | None:
+        """Return an idle session that works, None where there is none."""
         now = asyncio.get_running_loop().time()
         while self._idle:
             session = self._idle.pop()
@@ -140,9 +147,35 @@ class Pool:
                 return session
             else:
                 self._hang_up()
+        return None
+
+    async def _opened(self) -> PostgresSession:
+        """Open a session. One whose caller is cancelled meanwhile is opened to the end, for whoever comes next."""
+        opening = self._spawn(self._open())
+        self._openings.add(opening)
+        opening.add_done_callback(self._openings.discard)
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._spawn(self._adopt(opening))
+            raise
+        except BaseException:
+            self._give_up_place()
+            raise
+
+    async def _open(self) -> PostgresSession:
         session = await self._open_session()
         self._sessions.add(session)
         return session
+
+    async def _adopt(self, opening: asyncio.Task[PostgresSession]) -> None:
+        try:
+            session = await opening
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whoever wanted it has gone
+            log.info("connection not opened", pool=self.name, reason=type(error).__name__)
+            self._give_up_place()
+        else:
+            self.release(session)
 
     def _hang_up(self) -> None:
         """Give up all idle connections: one that did not answer is seldom the only one."""
@@ -205,7 +238,8 @@ class Pool:
         if self._idle and not self._closed:
             self._reaper = loop.call_at(self._idle[0].used_at + self._limits.idle_s, self._reap)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
