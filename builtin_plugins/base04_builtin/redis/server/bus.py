@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -45,6 +47,7 @@ class Bus:
         self._missed: set[bytes] = set()
         self._waiting: dict[bytes, set[asyncio.Future[None]]] = {}
         self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._disturbed = False
         self._failures = 0
         self._last_error: Exception | None = None
@@ -67,10 +70,8 @@ class Bus:
             ManagerUnavailable: the server has not confirmed it in time; nothing is delivered.
         """
         name = name_bytes(channel, "channel")
-        self._wanted.add(name)
         try:
-            if name not in self._heard:
-                await self._confirmation(name, channel)
+            await self._until_heard(name, channel)
             self.subscriptions.add(channel, callback, on_gap)
         finally:
             self._forget_if_unwanted(name, channel)
@@ -89,9 +90,7 @@ class Bus:
         listeners, self._listeners = self._listeners, {}
         for listener in listeners.values():
             await listener.close()
-        for futures in self._waiting.values():
-            for future in futures:
-                future.cancel()
+        self._answer_waiting(list(self._waiting), ManagerUnavailable("The manager has been stopped."))
         await self.subscriptions.close()
 
     # What listeners tell
@@ -101,22 +100,20 @@ class Bus:
 
     def confirmed(self, channel: bytes) -> None:
         self._failures = 0
+        self._last_error = None
         self._heard.add(channel)
         if channel in self._missed:
             self._missed.discard(channel)
             self.subscriptions.put_gap(channel.decode())
-        for future in self._waiting.pop(channel, ()):
-            if not future.done():
-                future.set_result(None)
+            if not self._missed:
+                log.info("all channels are listened to again")
+        self._answer_waiting([channel], None)
 
     def refused(self, error: ResponseError, channels: set[bytes]) -> None:
         if isinstance(error, AskError):
             self._topology.redirected(error)
         elif not is_passing(error):
-            for channel in channels:
-                for future in self._waiting.pop(channel, ()):
-                    if not future.done():
-                        future.set_exception(answered(None, error))
+            self._answer_waiting(channels, answered(None, error))
         self._lose(channels, error, at_once=isinstance(error, AskError))
 
     def ended(self, listener: Listener, channels: set[bytes], error: Exception) -> None:
@@ -139,30 +136,50 @@ class Bus:
 
     # Waiting for the keeper
 
-    async def _confirmation(self, name: bytes, channel: str) -> None:
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(name, set()).add(future)
+    async def _until_heard(self, name: bytes, channel: str) -> None:
+        """Want a channel and wait for its confirmation; nothing suspends between that and the return."""
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep(), name="keeping redis subscriptions")
-        self._work.set()
+        self._wanted.add(name)
         try:
             async with asyncio.timeout(self._settings.timeout):
-                await future
+                while name not in self._heard:
+                    await self._confirmation(name)
+                    self._wanted.add(name)  # whoever waited with us may have left meanwhile
         except TimeoutError as error:
             cause = self._last_error or error
             raise ManagerUnavailable(
                 f"The channel {channel!r} cannot be listened to: {unavailable(None, cause)}"
             ) from cause
+
+    async def _confirmation(self, name: bytes) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(name, set()).add(future)
+        self._work.set()
+        self._hurry.set()
+        try:
+            await future
         finally:
-            futures = self._waiting.get(name)
-            if futures is not None:
-                futures.discard(future)
-                if not futures:
-                    del self._waiting[name]
+            futures = self._waiting.get(name, set())
+            futures.discard(future)
+            if not futures:
+                self._waiting.pop(name, None)
+
+    def _answer_waiting(self, channels: Iterable[bytes], error: Exception | None) -> None:
+        for channel in channels:
+            for future in self._waiting.pop(channel, ()):
+                if future.done():
+                    continue
+                if error is None:
+                    future.set_result(None)
+                else:
+                    future.set_exception(error)
 
     def _forget_if_unwanted(self, name: bytes, channel: str) -> None:
         if not self.subscriptions.listens(channel) and name not in self._waiting:
             self._wanted.discard(name)
+            if not self._wanted:
+                self._failures = 0
             self._missed.discard(name)
             self._work.set()
 
@@ -175,7 +192,8 @@ class Bus:
             try:
                 if self._disturbed:
                     self._disturbed = False
-                    await self._recover()
+                    if self._wanted:
+                        await self._recover()
                 placed = await self._place_all()
             except Exception:
                 log.exception("keeping subscriptions failed and is tried again")
@@ -185,9 +203,13 @@ class Bus:
                 self._work.set()
 
     async def _recover(self) -> None:
+        """Pause, longer each time, though not once somebody wants to listen anew; then look where the servers are."""
         longest = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** min(self._failures, 10))
         self._failures += 1
-        await asyncio.sleep(longest * random.uniform(0.5, 1.0))  # noqa: S311 - no secret depends on it
+        self._hurry.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest * random.uniform(0.5, 1.0)):  # noqa: S311 - no secret depends on it
+                await self._hurry.wait()
         try:
             await self._topology.heal(None, self._deadline())
         except (NotSent, Lost, RedisError, ConfigurationError, TimeoutError) as error:
@@ -199,14 +221,16 @@ class Bus:
             await self._leave(listener)
         asked = set[bytes]().union(*(listener.channels for listener in self._listeners.values()))
         places: dict[Node, list[bytes]] = {}
-        try:
-            for channel in self._wanted - asked:
+        complete = True
+        for channel in self._wanted - asked:
+            try:
                 places.setdefault(self._topology.node_for(channel), []).append(channel)
-        except NotSent as error:
-            self._last_error = error
-            return False
-        placed = [await self._place(node, channels) for node, channels in places.items()]
-        return all(placed)
+            except NotSent as error:
+                self._last_error = error
+                complete = False
+        for node, channels in places.items():
+            complete = await self._place(node, channels) and complete
+        return complete
 
     async def _place(self, node: Node, channels: list[bytes]) -> bool:
         try:

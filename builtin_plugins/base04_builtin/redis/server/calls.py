@@ -21,6 +21,7 @@ from base04_builtin.redis.server.failures import (
     unavailable,
 )
 from base04_builtin.redis.server.node import Node
+from base04_builtin.redis.server.packing import pack
 from base04_builtin.redis.server.topology import Topology
 from base04_hookspecs.errors import ConfigurationError, ManagerUnavailable, OutcomeUnknown
 
@@ -28,6 +29,7 @@ _REDIRECTIONS: Final = 8
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 1.0
 _AT_ONCE: Final = 200
+_PING: Final = pack("PING")
 
 
 class Calls:
@@ -93,6 +95,28 @@ class Calls:
             failures += 1
             await _pause(failures)
 
+    async def ping(self) -> bool:
+        """Tell whether all servers answer; those that do not are looked for elsewhere once."""
+        deadline = asyncio.get_running_loop().time() + self._timeout_s
+        if await self._all_answer(deadline):
+            return True
+        await self.heal(None, deadline)
+        return await self._all_answer(deadline)
+
+    async def heal(self, node: Node | None, deadline: float) -> None:
+        """Look again where the keys are; a failure to find out is left to the commands that follow."""
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._topology.heal(node, deadline)
+        except (NotSent, Lost, RedisError, TimeoutError, ConfigurationError):
+            return
+
+    async def _all_answer(self, deadline: float) -> bool:
+        try:
+            return all([await node.exchange(_PING, deadline) == b"PONG" for node in self._topology.masters()])
+        except (NotSent, Lost, RedisError):
+            return False
+
     def _node_or_none(self, key: bytes) -> Node | None:
         try:
             return self._topology.node_for(key)
@@ -122,20 +146,13 @@ class Calls:
                 self._give_up(error, once, failures, node, deadline)
                 failures += 1
                 await _pause(failures)
-                await self._heal(node, deadline)
+                await self.heal(node, deadline)
                 node = None
             try:
                 node = node or self._topology.node_for(key)
                 return await node.exchange(request, deadline, asking=asking)
             except (NotSent, Lost, RedisError) as following:
                 error = following
-
-    async def _heal(self, node: Node | None, deadline: float) -> None:
-        try:
-            async with asyncio.timeout_at(deadline):
-                await self._topology.heal(node, deadline)
-        except (NotSent, Lost, RedisError, TimeoutError, ConfigurationError):
-            return  # the command's own failure tells more
 
     def _give_up(self, error: Exception, once: bool, failures: int, node: Node | None, deadline: float) -> None:
         """Raise what the caller is to see, unless another try makes sense."""

@@ -24,6 +24,19 @@ log = structlog.get_logger()
 _RESP: Final = 2
 
 
+class _PromptSSLConnection(SSLConnection):
+    """Closes at once when told not to wait, as a plain one does.
+
+    TLS would otherwise keep the socket for the other side's farewell, which a dead one never says.
+    """
+
+    async def disconnect(self, nowait: bool = False, *args: Any, **options: Any) -> None:
+        writer = self._writer
+        await super().disconnect(nowait, *args, **options)
+        if nowait and writer is not None:
+            writer.transport.abort()
+
+
 class Connector:
     """Opens connections with the same credentials, database and TLS to any address.
 
@@ -84,7 +97,7 @@ class Connector:
             return UnixDomainSocketConnection(path=host, **self._options)
         if self._tls is None:
             return Connection(host=host, port=port, **self._options)
-        connection = SSLConnection(host=host, port=port, **self._options)
+        connection = _PromptSSLConnection(host=host, port=port, **self._options)
         connection.ssl_context.context = self._tls  # read from its files once, rather than for each connection
         return connection
 

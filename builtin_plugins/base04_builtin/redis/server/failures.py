@@ -47,8 +47,10 @@ def is_reply(error: BaseException) -> bool:
 
 def is_passing(error: BaseException) -> bool:
     """Tell whether an answer says: not just now, and nothing has been done."""
+    if isinstance(error, _PASSING):
+        return True
     # Before version 7 an error inside a script comes with another code ahead of its own.
-    return isinstance(error, _PASSING) or "-READONLY " in str(error)
+    return str(error).startswith("BUSY Redis") or "-READONLY " in str(error)
 
 
 def refusal(error: BaseException | None) -> str | None:

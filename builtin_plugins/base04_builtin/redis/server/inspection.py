@@ -36,12 +36,13 @@ class _Finding:
 async def inspect(topology: Topology, settings: ServerRedisSettings, calls: Calls, bus: Bus) -> HealthReport:
     """Report round trip, role, pool and memory of all servers that hold keys, and the state of subscriptions."""
     deadline = asyncio.get_running_loop().time() + settings.timeout
-    try:
-        await _heal(topology, deadline)
-        nodes = topology.masters()
-    except (NotSent, Lost, RedisError) as error:
-        return health_report("unhealthy", told(error), errors=calls.errors)
-    findings = await asyncio.gather(*(_ask(node, deadline) for node in nodes))
+    findings = await _ask_all(topology, deadline)
+    if not findings or any(one.failure is not None for one in findings):
+        await calls.heal(None, deadline)
+        findings = await _ask_all(topology, deadline) or findings
+    if not findings:
+        return health_report("unhealthy", "no server is known", errors=calls.errors)
+    nodes = [one.node for one in findings]
     busy = sum(node.busy for node in nodes)
     full = [str(node) for node in nodes if node.busy >= node.size]
     status, faults = _judged(findings, full, bus.silent)
@@ -65,12 +66,12 @@ async def inspect(topology: Topology, settings: ServerRedisSettings, calls: Call
     )
 
 
-async def _heal(topology: Topology, deadline: float) -> None:
-    """Look for the servers where none is known."""
+async def _ask_all(topology: Topology, deadline: float) -> list[_Finding]:
     try:
-        topology.masters()
+        nodes = topology.masters()
     except NotSent:
-        await topology.heal(None, deadline)
+        return []
+    return await asyncio.gather(*(_ask(node, deadline) for node in nodes))
 
 
 async def _ask(node: Node, deadline: float) -> _Finding:

@@ -87,8 +87,10 @@ class Listener:
     async def close(self) -> None:
         """Stop reading and close the connection; the owner is not told."""
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await close_now(self._connection)
+        try:
+            await asyncio.gather(self._task, return_exceptions=True)
+        finally:
+            await close_now(self._connection)
 
     async def _send(self, request: bytes) -> None:
         if not request:
