@@ -12,6 +12,8 @@ from base04 import AppManager
 from base04.provider_settings import provider_settings
 from base04.settings_source import put_in_secrets
 from base04_builtin.database.mongodb.settings import MongoSettings
+from base04_builtin.database.postgresql.settings import PostgresSettings
+from base04_builtin.database.sqlite.settings import SqliteSettings
 from base04_builtin.vault.hashicorp.settings import HashicorpVaultSettings
 from base04_hookspecs.errors import InvalidInput
 from docs_kit import DOCS, EXAMPLES
@@ -28,7 +30,8 @@ def test_settings_are_accepted(file: Path, tmp_path: Path, monkeypatch: pytest.M
     plan = AppManager(file, safe_mode=True).plan
     named = [node for node in plan.nodes.values() if node.choice.candidate.provider.extra]
     for node in named:
-        document = put_in_secrets(node.document, dict.fromkeys(node.secrets, "mongodb://a-secret/"))
+        secret = f"{node.choice.candidate.provider.name}://a-secret/"
+        document = put_in_secrets(node.document, dict.fromkeys(node.secrets, secret))
         assert provider_settings(node, document, tmp_path) is not None
     assert named
 
@@ -37,6 +40,8 @@ def test_settings_are_accepted(file: Path, tmp_path: Path, monkeypatch: pytest.M
     ("name", "model"),
     [(name, HashicorpVaultSettings) for name in ("token", "token_file", "approle", "kubernetes", "fallback")]
     + [(name, HashicorpVaultSettings) for name in ("plain_http", "watch_interval", "cache_ttl", "mount", "ca")]
+    + [(name, PostgresSettings) for name in ("read_only_url", "admin_url", "pool_size", "statement_timeout", "retries")]
+    + [(name, SqliteSettings) for name in ("synchronous", "busy_timeout")]
     + [(name, MongoSettings) for name in ("single_document_atomicity", "read_only_url", "password", "ca")],
 )
 def test_settings_that_the_page_names_are_there(name: str, model: Any) -> None:
