@@ -148,8 +148,13 @@ class CorePeer:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        columns = [sa.Column("id", sa.Text), sa.Column("version", sa.BigInteger), sa.Column("data", sa.Text)]
-        self._table = sa.Table("states", sa.MetaData(), *columns)
+        self._table = sa.Table(
+            "states",
+            sa.MetaData(),
+            sa.Column("id", sa.Text),
+            sa.Column("version", sa.BigInteger),
+            sa.Column("data", sa.Text),
+        )
 
     async def find(self) -> None:
         async with self._engine.connect() as connection:
