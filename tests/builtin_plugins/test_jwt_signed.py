@@ -699,11 +699,14 @@ async def test_stop_is_safe_without_a_start_and_leaves_no_task(parts: Parts) -> 
     await unstarted.stop()
 
 
-async def test_start_that_failed_can_be_stopped(parts: Parts) -> None:
+async def test_database_away_at_start_refuses_tokens(parts: Parts) -> None:
     parts.database.cut_off = True
+    jwt = await parts.start()
+    token = await jwt.create_access_token("ada")
     with pytest.raises(ManagerUnavailable):
-        await parts.start()
-    await parts.managers[-1].stop()
+        await jwt.validate_token(token)
+    parts.database.cut_off = False
+    assert (await jwt.validate_token(token))["user_id"] == "ada"
 
 
 async def test_health_tells_that_the_database_is_away(parts: Parts, jwt: SignedJWTManager) -> None:
