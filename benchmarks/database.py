@@ -1,9 +1,11 @@
 """The database providers against the driver below each, used directly, in the same run and taking turns.
 
 On SQLite: transactions of two statements against the sqlite3 module, one caller at synchronous=NORMAL, and 16 callers
-at FULL against the module's commits one after the other. On PostgreSQL: one-row find and one-row transaction against
-SQLAlchemy Core over asyncpg, and against asyncpg alone with the same text, prepared; 100 inserts in one transaction
-against executemany.
+at FULL against the module's commits one after the other. A single caller pays for two threads that wake each other,
+which costs much more on some machines than on others: so there is also the module on a thread of its own.
+
+On PostgreSQL: one-row find and one-row transaction against SQLAlchemy Core over asyncpg, and against asyncpg alone with
+the same text, prepared; 100 inserts in one transaction against executemany.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import itertools
 import sqlite3
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import sqlalchemy as sa
@@ -84,22 +88,54 @@ class SqliteModule:
         self._version = 0
 
     async def changes(self, times: int) -> float:
-        execute = self._connection.execute
         began = time.perf_counter()
-        for version in range(self._version, self._version + times):
-            execute("BEGIN IMMEDIATE")
-            execute(
-                "UPDATE states SET version = ?, data = ? WHERE id = ? AND version = ?",
-                (version + 1, DATA, "0", version),
-            )
-            execute("INSERT INTO history (id, version, data) VALUES (?, ?, ?)", ("0", version, DATA))
-            execute("COMMIT")
-        took = time.perf_counter() - began
-        self._version += times
-        return times / took
+        for _ in range(times):
+            self.change()
+        return times / (time.perf_counter() - began)
+
+    def change(self) -> None:
+        execute, version = self._connection.execute, self._version
+        execute("BEGIN IMMEDIATE")
+        execute(
+            "UPDATE states SET version = ?, data = ? WHERE id = ? AND version = ?", (version + 1, DATA, "0", version)
+        )
+        execute("INSERT INTO history (id, version, data) VALUES (?, ?, ?)", ("0", version, DATA))
+        execute("COMMIT")
+        self._version += 1
 
     def close(self) -> None:
         self._connection.close()
+
+
+class ModuleInThread(SqliteModule):
+    """The same on a thread of its own, with one bare hop there and back for each transaction."""
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        self._requests: SimpleQueue[asyncio.Future[None] | None] = SimpleQueue()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(path, synchronous), daemon=True)
+        self._thread.start()
+        self._ready.wait(60)
+
+    def _run(self, path: Path, synchronous: str) -> None:
+        super().__init__(path, synchronous)
+        self._ready.set()
+        while (future := self._requests.get()) is not None:
+            self.change()
+            future.get_loop().call_soon_threadsafe(future.set_result, None)
+        super().close()
+
+    async def changes(self, times: int) -> float:
+        return await rate(times, self._hop)
+
+    async def _hop(self) -> None:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._requests.put(future)
+        await future
+
+    def close(self) -> None:
+        self._requests.put(None)
+        self._thread.join()
 
 
 class Changes:
@@ -137,10 +173,15 @@ async def sqlite(folder: Path, rounds: int) -> None:
         await manager.start()
         ours = Changes(manager, callers)
         await ours.prepare()
+        hopping = ModuleInThread(folder / f"thread-{synchronous}.sqlite3", synchronous)
+        peers: dict[str, tuple[Rate, int]] = {"sqlite3": (module.changes, module_times)}
+        if callers == 1:
+            peers["sqlite3 in a thread"] = (hopping.changes, ours_times)
         title = f"SQLite {synchronous}, two statements, {callers} caller{'s' if callers > 1 else ''}"
-        await compared(title, (ours.changes, ours_times), {"sqlite3": (module.changes, module_times)}, rounds)
+        await compared(title, (ours.changes, ours_times), peers, rounds)
         await manager.stop()
         module.close()
+        hopping.close()
 
 
 class CorePeer:
@@ -268,7 +309,7 @@ async def compared(title: str, ours: tuple[Rate, int], peers: dict[str, tuple[Ra
 
 def shown(name: str, values: list[float], unit: str, digits: int) -> None:
     low, middle, high = min(values), statistics.median(values), max(values)
-    print(f"  {name:<26} {middle:10,.{digits}f}{unit:<3} [{low:,.{digits}f} .. {high:,.{digits}f}]")
+    print(f"  {name:<28} {middle:10,.{digits}f}{unit:<3} [{low:,.{digits}f} .. {high:,.{digits}f}]")
 
 
 async def run(rounds: int) -> None:

@@ -90,11 +90,18 @@ class Arrivals:
 def settle(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
     """Hand outcomes to the callers' loops, waking each loop once."""
     settled = list(zip(jobs, outcomes, strict=True))
+    if len(settled) == 1:
+        _wake(jobs[0].loop, settled)
+        return
     for loop in {id(job.loop): job.loop for job in jobs}.values():
-        try:
-            loop.call_soon_threadsafe(_settle, [pair for pair in settled if pair[0].loop is loop])
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            continue
+        _wake(loop, [pair for pair in settled if pair[0].loop is loop])
+
+
+def _wake(loop: asyncio.AbstractEventLoop, settled: list[tuple[Job, Outcome]]) -> None:
+    try:
+        loop.call_soon_threadsafe(_settle, settled)
+    except RuntimeError:  # the loop is closed: nobody waits any more
+        return
 
 
 def _settle(settled: Iterable[tuple[Job, Outcome]]) -> None:

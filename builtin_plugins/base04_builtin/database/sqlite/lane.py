@@ -156,7 +156,7 @@ class Lane:
         carried: Job | None = None
         try:
             while (job := carried or self._jobs.get()) is not None:
-                waiting, carried = self._waiting_with(job)
+                waiting, carried = self._waiting_with(job) if self._together else ([job], None)
                 if jobs := self._begin(waiting):
                     session = self._perform(jobs, session)
                 del job, waiting, jobs  # the thread must not keep the last results alive while it waits
@@ -168,7 +168,7 @@ class Lane:
     def _waiting_with(self, job: Job) -> tuple[list[Job], Job | None]:
         """Return the jobs that can share a commit with one, itself first, and the job that follows them if it came."""
         jobs = [job]
-        if not self._together or self._jobs.empty() or not _may_share(job.request):
+        if self._jobs.empty() or not _may_share(job.request):
             return jobs, None
         while len(jobs) < _BATCH and not self._jobs.empty():  # nobody else takes from the queue
             following = self._jobs.get()

@@ -128,13 +128,10 @@ class SqliteSession:
             raise self._failed(error) from error
         try:
             outcomes = [self._entry(transaction.steps) for transaction in transactions]
-        except sqlite3.Error as error:
-            self._failed(error)
+        except Exception as error:  # noqa: BLE001 - whose it is shows when each is alone
+            self.broken = self.broken or breaks_connection(error)
             self._roll_back()
             return None
-        except BaseException:
-            self._roll_back()
-            raise
         try:
             self._commit()
         except OutcomeUnknown as error:
@@ -150,6 +147,8 @@ class SqliteSession:
         self._connection.close()
 
     def _perform(self, request: Request) -> Any:
+        if isinstance(request, Transaction) and not request.own:
+            return self._in_transaction(lambda: self._steps(request.steps))
         match request:
             case Query() if not self._writable:
                 return self._query(request)
@@ -157,8 +156,6 @@ class SqliteSession:
                 return self._in_transaction(lambda: self._query(request))
             case Transaction(steps, own=True):
                 return self._in_transaction(lambda: self._own(lambda: self._steps(steps)))
-            case Transaction(steps):
-                return self._in_transaction(lambda: self._steps(steps))
             case EnsureTable(table):
                 return self._in_transaction(lambda: self._own(lambda: ensure_table(self._connection, table)))
 
@@ -206,7 +203,7 @@ class SqliteSession:
         self._execute_own("SAVEPOINT entry")
         try:
             self._steps(steps)
-        except Exception as error:
+        except (ManagerError, *_DRIVER_ERRORS) as error:
             if not self._connection.in_transaction:
                 self._failed(error)
                 raise sqlite3.OperationalError("An error ended the transaction.") from error
