@@ -15,6 +15,7 @@ from typing import IO, Any, Final
 from base04.errors import FolderInUse, HostError
 
 _LONGEST_SOCKET_PATH: Final = 100  # bytes; the kernel takes 108, NUL included
+_ANNOUNCEMENT_BYTES: Final = 1024
 _TRIES: Final = 5
 _PAUSE_S: Final = 0.02
 
@@ -74,10 +75,9 @@ class DataFolder:
         """Write down who holds the folder, and where it serves."""
         if self._held is None:
             return
-        self._held.seek(0)
-        self._held.truncate()
-        json.dump({"pid": os.getpid(), "socket": str(self.socket_path), "url": url}, self._held)
-        self._held.flush()
+        told = json.dumps({"pid": os.getpid(), "socket": str(self.socket_path), "url": url})
+        # One write of always the same length, so that who reads meanwhile sees the old text or the new one.
+        os.pwrite(self._held.fileno(), told.ljust(_ANNOUNCEMENT_BYTES).encode(), 0)
 
     def release(self) -> None:
         """Let the next host in. Does nothing where the folder is not held."""
