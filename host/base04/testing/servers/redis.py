@@ -135,9 +135,10 @@ class RedisServer(ServerProcess):
     def answers(self) -> bool:
         try:
             with self.client() as client:
-                return f"process_id:{self.pid}\r" in client.command("INFO", "server")
+                told = client.command("INFO")
+                return f"process_id:{self.pid}\r" in told and "loading:0\r" in told
         except RespError:
-            return False  # it is loading
+            return False  # it is not ready to say even that
 
     def client(self) -> RespClient:
         """Return a connected client."""
