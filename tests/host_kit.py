@@ -109,7 +109,7 @@ def raising(*errors: BaseException) -> Step:
 async def until(holds: Callable[[], object]) -> None:
     """Wait for something that tells nobody when it happens, as when a generation takes over by one assignment."""
     async with asyncio.timeout(30):
-        while not holds():  # noqa: ASYNC110 - there is no event to await
+        while not holds():
             await asyncio.sleep(0.001)
 
 

@@ -41,5 +41,5 @@ async def started(url: str, **settings: Any) -> AsyncIterator[ServerRedisManager
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait for what nothing announces."""
     async with asyncio.timeout(WAIT_S):
-        while not await holds():  # noqa: ASYNC110 - that is what it is for
+        while not await holds():
             await asyncio.sleep(0.02)

@@ -314,7 +314,7 @@ async def test_stop_leaves_no_connection(postgres: PostgresServer, postgres_url:
     with pytest.raises(ManagerUnavailable, match="not running"):
         await manager.find(PEOPLE.name)
     async with asyncio.timeout(30):
-        while connections(postgres, "leaving"):  # noqa: ASYNC110 - the server ends its processes in its own time
+        while connections(postgres, "leaving"):
             await asyncio.sleep(0.02)
 
 
@@ -326,7 +326,7 @@ async def test_idle_and_old_connections_are_closed(postgres_url: str) -> None:
     async with started(postgres_url, idle_timeout="50ms", recycle="200ms") as manager:
         await asyncio.gather(*(manager.execute_query("SELECT pg_sleep(0.02)") for _ in range(4)))
         async with asyncio.timeout(30):
-            while (await manager.get_connection_pool_status())["idle"]:  # noqa: ASYNC110 - closed by a timer
+            while (await manager.get_connection_pool_status())["idle"]:
                 await asyncio.sleep(0.01)
         assert await manager.check_connection()
 

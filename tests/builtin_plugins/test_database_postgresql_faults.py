@@ -51,13 +51,13 @@ async def proxied(postgres: PostgresServer, postgres_url: str) -> AsyncIterator[
 
 async def settled(manager: DatabaseManager) -> None:
     async with asyncio.timeout(GENEROUS_S):
-        while (status := await manager.get_connection_pool_status())["in_use"] or status["waiting"]:  # noqa: ASYNC110
+        while (status := await manager.get_connection_pool_status())["in_use"] or status["waiting"]:
             await asyncio.sleep(0.01)
 
 
 async def recovered(manager: DatabaseManager) -> None:
     async with asyncio.timeout(GENEROUS_S):
-        while not await manager.check_connection():  # noqa: ASYNC110 - the server says to nobody that it is back
+        while not await manager.check_connection():
             await asyncio.sleep(0.05)
 
 
@@ -73,7 +73,7 @@ async def test_thousand_cancelled_queries_leak_nothing(postgres: PostgresServer,
     async with started(postgres_url, application_name="cancelled", pool_size=5) as manager:
         queries = [asyncio.create_task(manager.execute_query("SELECT pg_sleep(600)")) for _ in range(1000)]
         async with asyncio.timeout(GENEROUS_S):
-            while active(postgres, "cancelled") < 5:  # noqa: ASYNC110
+            while active(postgres, "cancelled") < 5:
                 await asyncio.sleep(0.02)
         for query in queries:
             query.cancel()
@@ -158,7 +158,7 @@ async def test_killed_server_loses_nothing_that_it_acknowledged(fragile: Postgre
 async def grown(things: Any, by: int = 30) -> None:
     goal = len(things) + by
     async with asyncio.timeout(GENEROUS_S):
-        while len(things) < goal:  # noqa: ASYNC110 - several tasks fill it
+        while len(things) < goal:
             await asyncio.sleep(0.01)
 
 
@@ -191,7 +191,7 @@ async def test_statement_under_way_is_given_up_when_the_server_falls_silent(frag
     async with started(fragile.url, **QUICK) as manager:
         query = asyncio.create_task(manager.execute_query("SELECT pg_sleep(600)"))
         async with asyncio.timeout(GENEROUS_S):
-            while active(fragile, "base04") < 1:  # noqa: ASYNC110
+            while active(fragile, "base04") < 1:
                 await asyncio.sleep(0.02)
         fragile.pause()
         try:
@@ -216,7 +216,7 @@ async def test_exhausted_pool_waits_and_then_says_so(postgres_url: str) -> None:
     async with started(postgres_url, pool_size=1, pool_timeout="100ms") as manager:
         long = asyncio.create_task(manager.execute_query("SELECT pg_sleep(600)"))
         async with asyncio.timeout(GENEROUS_S):
-            while (await manager.get_connection_pool_status())["in_use"] == 0:  # noqa: ASYNC110
+            while (await manager.get_connection_pool_status())["in_use"] == 0:
                 await asyncio.sleep(0)
         with pytest.raises(ManagerUnavailable, match="became free"):
             await manager.execute_query("SELECT 1")
@@ -292,7 +292,7 @@ async def test_idle_connections_that_were_cut_are_not_used(proxied: tuple[Faulty
         await asyncio.gather(*(manager.execute_query("SELECT pg_sleep(0.05)") for _ in range(4)))
         proxy.cut()
         async with asyncio.timeout(GENEROUS_S):
-            while proxy.connections:  # noqa: ASYNC110
+            while proxy.connections:
                 await asyncio.sleep(0)
         outcomes = [await manager.execute_transaction([insert(id=str(n))]) for n in range(8)]
         assert all(outcomes)
@@ -339,7 +339,7 @@ async def test_deadlocked_transaction_is_run_again(postgres_url: str) -> None:
 
 async def waiting_for_a_lock(connection: Connection) -> None:
     async with asyncio.timeout(GENEROUS_S):
-        while not await connection.fetchval(  # noqa: ASYNC110
+        while not await connection.fetchval(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
         ):
             await asyncio.sleep(0.01)

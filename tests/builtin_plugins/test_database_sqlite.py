@@ -53,7 +53,7 @@ class TestSqlite(SqlConformance):
 
 async def settled(manager: DatabaseManager) -> None:
     async with asyncio.timeout(10):
-        while (status := await manager.get_connection_pool_status())["in_use"] or status["waiting"]:  # noqa: ASYNC110
+        while (status := await manager.get_connection_pool_status())["in_use"] or status["waiting"]:
             await asyncio.sleep(0.001)
 
 
@@ -238,7 +238,7 @@ async def test_wait_for_a_connection_is_bounded(path: Path) -> None:
     await manager.start()
     endless = asyncio.create_task(manager.execute_query(ENDLESS))
     async with asyncio.timeout(10):
-        while not (await manager.get_connection_pool_status())["in_use"]:  # noqa: ASYNC110
+        while not (await manager.get_connection_pool_status())["in_use"]:
             await asyncio.sleep(0)
     with pytest.raises(ManagerUnavailable, match="became free"):
         await manager.execute_query("SELECT 1")
@@ -257,7 +257,7 @@ async def test_cancelled_queries_leak_nothing(path: Path) -> None:
     await manager.start()
     queries = [asyncio.create_task(manager.execute_query(ENDLESS)) for _ in range(1000)]
     async with asyncio.timeout(10):
-        while (await manager.get_connection_pool_status())["in_use"] < 2:  # noqa: ASYNC110
+        while (await manager.get_connection_pool_status())["in_use"] < 2:
             await asyncio.sleep(0)
     for query in queries:
         query.cancel()

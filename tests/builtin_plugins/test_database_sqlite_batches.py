@@ -53,11 +53,11 @@ async def at_once(manager: SqliteDatabaseManager, path: Path, *transactions: lis
     with blocked(path):
         first = asyncio.create_task(manager.execute_transaction([insert(id="first")]))
         async with asyncio.timeout(30):
-            while (await manager.get_connection_pool_status())["in_use"] == 0:  # noqa: ASYNC110 - a thread's doing
+            while (await manager.get_connection_pool_status())["in_use"] == 0:
                 await asyncio.sleep(0)
         tasks = [asyncio.create_task(manager.execute_transaction(each)) for each in transactions]
         async with asyncio.timeout(30):
-            while (await manager.get_connection_pool_status())["waiting"] < len(tasks):  # noqa: ASYNC110
+            while (await manager.get_connection_pool_status())["waiting"] < len(tasks):
                 await asyncio.sleep(0)
     assert await first is True
     return await asyncio.gather(*tasks, return_exceptions=True)
@@ -193,7 +193,7 @@ async def test_those_that_are_cancelled_while_they_wait_are_not_begun(
     with blocked(path):
         first = asyncio.create_task(manager.execute_transaction([insert(id="first")]))
         async with asyncio.timeout(30):
-            while (await manager.get_connection_pool_status())["in_use"] == 0:  # noqa: ASYNC110
+            while (await manager.get_connection_pool_status())["in_use"] == 0:
                 await asyncio.sleep(0)
         tasks = [asyncio.create_task(manager.execute_transaction([insert(id=str(n))])) for n in range(10)]
         await asyncio.sleep(0)
@@ -214,7 +214,7 @@ async def test_those_that_wait_too_long_are_told_so(path: Path) -> None:
     with blocked(path):
         first = asyncio.create_task(manager.execute_transaction([insert(id="first")]))
         async with asyncio.timeout(30):
-            while (await manager.get_connection_pool_status())["in_use"] == 0:  # noqa: ASYNC110
+            while (await manager.get_connection_pool_status())["in_use"] == 0:
                 await asyncio.sleep(0)
         outcomes = await asyncio.gather(
             *(manager.execute_transaction([insert(id=str(n))]) for n in range(5)), return_exceptions=True

@@ -131,11 +131,11 @@ async def test_calls_go_on_through_kills_and_restarts(tmp_path: Path) -> None:
             for _ in range(3):
                 seen = acknowledged
                 async with asyncio.timeout(WAIT_S):
-                    while acknowledged < seen + 50:  # noqa: ASYNC110 - the callers announce nothing
+                    while acknowledged < seen + 50:
                         await asyncio.sleep(0.01)
                     failed = refused
                     server.kill()
-                    while refused == failed:  # noqa: ASYNC110 - the callers announce nothing
+                    while refused == failed:
                         await asyncio.sleep(0.01)
                 await asyncio.to_thread(server.start)
             await until(lambda: serves(manager))

@@ -212,7 +212,7 @@ async def serving(app: Any) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
+        while not server.started:
             await asyncio.sleep(0.005)
         host, port = listener.getsockname()
         yield f"{host}:{port}"
@@ -238,7 +238,7 @@ async def site(**settings: Any) -> AsyncIterator[Site]:
 
 async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
     async def poll() -> None:
-        while not await true():  # noqa: ASYNC110 - there is no event for it
+        while not await true():
             await asyncio.sleep(0.005)
 
     await within(poll())

@@ -670,7 +670,7 @@ async def test_plain_handler_that_takes_too_long_is_abandoned() -> None:
     with pytest.raises(ManagerUnavailable):
         await line.run("run", {}, CONTEXT)
     release.set()
-    while workers.abandoned:  # noqa: ASYNC110 - the thread ends on its own, and tells nobody
+    while workers.abandoned:
         await asyncio.sleep(0)
 
 

@@ -14,7 +14,7 @@ variable: ContextVar[str] = ContextVar("variable", default="")
 
 async def until_finished(pool: WorkerPool) -> None:
     """Wait until no abandoned call is left."""
-    while pool.abandoned:  # noqa: ASYNC110 - the thread ends on its own, and tells nobody
+    while pool.abandoned:
         await asyncio.sleep(0)
 
 

@@ -194,5 +194,5 @@ async def test_leaving_closes_everything() -> None:
                 await client.line()
         assert proxy.connections == 0
         async with asyncio.timeout(WAIT_S):
-            while echo.writers:  # noqa: ASYNC110 - the server's side is told by the system alone
+            while echo.writers:
                 await asyncio.sleep(0.01)
