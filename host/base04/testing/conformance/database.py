@@ -205,6 +205,22 @@ class DatabaseConformance:
         assert await people.find(PEOPLE.name, limit=0) == []
         assert len(await people.find(PEOPLE.name, offset=4)) == 2
 
+    async def test_nulls_come_before_everything_else(self, people: DatabaseManager) -> None:
+        await people.execute_transaction([insert(id="a", age=1), insert(id="b"), insert(id="c", age=-1)])
+        rows = await people.find(PEOPLE.name, None, ["age"], columns=["age"])
+        assert [row["age"] for row in rows] == [None, -1, 1]
+        rows = await people.find(PEOPLE.name, None, ["-age"], columns=["age"])
+        assert [row["age"] for row in rows] == [1, -1, None]
+
+    async def test_concurrent_upserts_make_one_row(self, people: DatabaseManager) -> None:
+        upserts: list[Operation] = [
+            {"type": "upsert", "table": PEOPLE.name, "data": {"age": age}, "where": {"id": "a"}, "expect": 1}
+            for age in range(20)
+        ]
+        done = await asyncio.gather(*(people.execute_transaction([upsert]) for upsert in upserts))
+        assert done == [True] * 20
+        assert await people.count(PEOPLE.name) == 1
+
     @pytest.mark.parametrize(
         "arguments",
         [
