@@ -35,7 +35,7 @@ class _Finding:
 
 async def inspect(topology: Topology, settings: ServerRedisSettings, calls: Calls, bus: Bus) -> HealthReport:
     """Report round trip, role, pool and memory of all servers that hold keys, and the state of subscriptions."""
-    deadline = asyncio.get_running_loop().time() + settings.timeout
+    deadline = asyncio.get_running_loop().time() + min(settings.timeout, 2 * settings.reply_timeout)
     findings = await _ask_all(topology, deadline)
     if not findings or any(one.failure is not None for one in findings):
         await calls.heal(None, deadline)
