@@ -20,11 +20,27 @@ ICU = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
 """An order of text other than that of code points, where the server has it."""
 
 
+_users: list[PostgresServer] = []
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
-    """A running server, for everything that does not harm it."""
-    with PostgresServer() as server:
+    """A running server, for everything that does not harm it.
+
+    pytest takes the fixture for another one in each module that imports it, so they share the server by themselves.
+    """
+    if _users:
+        server = _users[0]
+    else:
+        server = PostgresServer()
+        server.start()
+    _users.append(server)
+    try:
         yield server
+    finally:
+        _users.pop()
+        if not _users:
+            server.stop()
 
 
 @pytest.fixture

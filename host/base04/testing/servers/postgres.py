@@ -95,6 +95,15 @@ class PostgresServer(ServerProcess):
         host = self._tls_host if self.ca else self.host
         return f"postgresql://{user}:{quote(password or self.password)}@{host}:{self.port}/{database}"
 
+    def start(self) -> None:
+        """Start the server and wait until it answers; remove its files where it never does."""
+        try:
+            super().start()
+        except BaseException:
+            if not self._placed:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
     def place(self) -> None:
         self.port = free_port()
         lines = [f"{name} = '{value}'" for name, value in (self._options | {"port": str(self.port)}).items()]
