@@ -3,112 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import hmac
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from base04.testing.conformance.jwt import JWTConformance
-from base04_builtin.database.sqlite.manager import SqliteDatabaseManager
-from base04_builtin.database.sqlite.settings import SqliteSettings
+from base04_builtin.hooks.inprocess import InProcessHooksManager
 from base04_builtin.jwt import jwt_providers
 from base04_builtin.jwt.key_store import VAULT_PATH, version_key
 from base04_builtin.jwt.settings import JWTSettings
-from base04_builtin.jwt.signed import SignedJWTManager
+from base04_builtin.jwt.signed import REFRESH_REUSED, SignedJWTManager
 from base04_builtin.jwt.tables import SKEW
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
-from base04_builtin.vault.file import FileVaultManager, FileVaultSettings
-from base04_hookspecs.database import Operation
 from base04_hookspecs.errors import ConfigurationError, InvalidInput, InvalidToken, ManagerUnavailable
+from jwt_kit import NOW, Parts, decoded, encoded, parts, refused, secret_of
 
-NOW = 1_800_000_000.0
-
-
-@dataclass
-class Clock:
-    """A clock that the test sets."""
-
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class FailingDatabase(SqliteDatabaseManager):
-    """SQLite that can be cut off, before a transaction or between its commit and the answer."""
-
-    cut_off = False
-    lose_answers = False
-
-    async def find(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
-        self._fail(self.cut_off)
-        return await super().find(*args, **kwargs)
-
-    async def execute_transaction(self, operations: Sequence[Operation]) -> bool:
-        self._fail(self.cut_off)
-        done = await super().execute_transaction(operations)
-        self._fail(self.lose_answers)
-        return done
-
-    def _fail(self, failing: bool) -> None:
-        if failing:
-            raise ManagerUnavailable("The database has been cut off by the test.")
-
-
-@dataclass
-class Parts:
-    """What the manager depends on, and managers that share it as processes would."""
-
-    folder: Path
-    database: FailingDatabase
-    redis: MemoryRedisManager
-    vault: FileVaultManager
-    clock: Clock
-    managers: list[SignedJWTManager] = field(default_factory=list)
-
-    async def start(self, redis: MemoryRedisManager | None = None, **settings: Any) -> SignedJWTManager:
-        manager = SignedJWTManager(
-            JWTSettings(**settings), self.database, redis or self.redis, self.vault, clock=self.clock
-        )
-        self.managers.append(manager)
-        await manager.start()
-        return manager
-
-
-@asynccontextmanager
-async def open_parts(folder: Path) -> AsyncIterator[Parts]:
-    parts = Parts(
-        folder,
-        FailingDatabase(SqliteSettings(path=folder / "test.sqlite3", synchronous="NORMAL")),
-        MemoryRedisManager(MemoryRedisSettings()),
-        FileVaultManager(FileVaultSettings(path=folder / "secrets.json")),
-        Clock(),
-    )
-    dependencies = (parts.database, parts.redis, parts.vault)
-    try:
-        for dependency in dependencies:
-            await dependency.start()
-        yield parts
-    finally:
-        parts.database.cut_off = parts.database.lose_answers = False
-        for manager in (*parts.managers, *dependencies):
-            await manager.stop()
-
-
-@pytest.fixture
-async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
-    async with open_parts(tmp_path) as parts:
-        yield parts
+__all__ = ["parts"]
 
 
 @pytest.fixture
@@ -125,19 +43,6 @@ class TestSignedJWTConformance(JWTConformance):
 
 
 # Forging: the tests sign by hand, with the key that the vault keeps.
-
-
-def encoded(content: bytes | str | Mapping[str, Any]) -> str:
-    if isinstance(content, Mapping):
-        content = json.dumps(content)
-    raw = content.encode() if isinstance(content, str) else content
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
-
-
-def decoded(segment: str) -> dict[str, Any]:
-    value = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
-    assert isinstance(value, dict)
-    return value
 
 
 @dataclass
@@ -162,26 +67,12 @@ class Forger:
         return self.sign(self.header, {name: value for name, value in self.payload.items() if name != claim})
 
 
-async def secret_of(parts: Parts) -> bytes:
-    """Return the bytes of the first signing key."""
-    kept = json.loads(await parts.vault.get_secret_value(VAULT_PATH, version_key(1)))
-    return base64.urlsafe_b64decode(kept["keys"][0]["jwk"]["k"] + "=")
-
-
 @pytest.fixture
 async def forger(parts: Parts, jwt: SignedJWTManager) -> Forger:
     header, payload, _ = (await jwt.create_access_token("123")).split(".")
     forger = Forger(await secret_of(parts), decoded(header), decoded(payload))
     assert (await jwt.validate_token(forger.sign(forger.header, forger.payload)))["user_id"] == "123"
     return forger
-
-
-async def refused(jwt: SignedJWTManager, token: str) -> str:
-    with pytest.raises(InvalidToken) as caught:
-        await jwt.validate_token(token)
-    assert str(caught.value) == "invalid token"
-    assert token not in caught.value.reason
-    return caught.value.reason
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", " none", "none ", None, 0, [], {}, ["none"]])
@@ -409,6 +300,45 @@ async def test_refresh_repeated_after_the_window_revokes_the_family(parts: Parts
         await jwt.refresh_token(pair["refresh_token"])
 
 
+async def test_reuse_is_announced_once_with_the_family_and_the_user(parts: Parts) -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def listen(**data: Any) -> None:
+        heard.append(data)
+        raise RuntimeError("a listener that fails changes nothing")
+
+    hooks = InProcessHooksManager()
+    await hooks.start()
+    await hooks.register_callback(REFRESH_REUSED, listen)
+    jwt = await parts.start(hooks=hooks, retry_window=0)
+    token = await jwt.create_refresh_token("123")
+    await jwt.refresh_token(token)
+    parts.clock.now += 1
+    for _ in range(2):
+        with pytest.raises(InvalidToken):
+            await jwt.refresh_token(token)
+    (row,) = await parts.database.find("base04_jwt_families")
+    assert heard == [{"family": row["family"], "user_id": "123"}]
+    await hooks.stop()
+
+
+async def test_reuse_revokes_the_family_though_the_caller_hangs_up(parts: Parts) -> None:
+    jwt = await parts.start(retry_window=0)
+    token = await jwt.create_refresh_token("123")
+    pair = await jwt.refresh_token(token)
+    parts.clock.now += 1
+    reusing = asyncio.create_task(jwt.refresh_token(token))
+    async with asyncio.timeout(60):
+        while "jwt-refresh-reused" not in {task.get_name() for task in asyncio.all_tasks()}:
+            await asyncio.sleep(0)
+    reusing.cancel()
+    await asyncio.wait([reusing])
+    async with asyncio.timeout(60):
+        while await jwt.is_token_blacklisted(pair["access_token"]) is False:
+            await asyncio.sleep(0)
+    assert "family" in await refused(jwt, pair["access_token"])
+
+
 async def test_token_whose_successor_was_used_revokes_the_family_within_the_window(jwt: SignedJWTManager) -> None:
     token = await jwt.create_refresh_token("123")
     second = await jwt.refresh_token(token)
@@ -508,6 +438,38 @@ async def test_refresh_token_ends_with_its_life(parts: Parts) -> None:
         await jwt.refresh_token(token)
     assert caught.value.reason == "it has expired"
     assert await jwt.blacklist_token(token) is False
+
+
+async def test_family_ends_however_often_it_is_refreshed(parts: Parts) -> None:
+    jwt = await parts.start(refresh_ttl=3600, access_ttl=600, family_ttl=5000, leeway=0)
+    token = await jwt.create_refresh_token("123")
+    parts.clock.now = NOW + 3000
+    second = await jwt.refresh_token(token)
+    assert decoded(second["refresh_token"].split(".")[1])["exp"] == NOW + 5001  # in whole seconds, rounded up
+    parts.clock.now = NOW + 4900
+    third = await jwt.refresh_token(second["refresh_token"])
+    assert (await jwt.validate_token(third["access_token"]))["exp"] == NOW + 5001
+    assert third["expires_in"] == 100
+    parts.clock.now = NOW + 5002
+    with pytest.raises(InvalidToken):
+        await jwt.refresh_token(third["refresh_token"])
+
+
+async def test_shorter_end_of_families_takes_effect_for_those_that_exist(parts: Parts) -> None:
+    token = await (await parts.start()).create_refresh_token("123")
+    parts.clock.now = NOW + 1000
+    with pytest.raises(InvalidToken) as caught:
+        await (await parts.start(family_ttl=900)).refresh_token(token)
+    assert caught.value.reason == "the refresh family has ended"
+
+
+async def test_families_from_before_their_beginning_was_kept_have_no_end(parts: Parts) -> None:
+    jwt = await parts.start(family_ttl=60)
+    token = await jwt.create_refresh_token("123")
+    update: Any = {"type": "update", "table": "base04_jwt_families", "data": {"created_at": None}}
+    await parts.database.execute_transaction([update])
+    parts.clock.now = NOW + 50
+    assert (await jwt.refresh_token(token))["token_type"] == "Bearer"
 
 
 async def test_no_usable_token_is_stored(parts: Parts, jwt: SignedJWTManager) -> None:
@@ -626,6 +588,77 @@ async def test_upkeep_sweeps_and_goes_on_after_an_outage(parts: Parts) -> None:
     assert (await jwt.validate_token(await jwt.create_access_token("123")))["user_id"] == "123"
 
 
+# Tokens that were verified before
+
+
+async def test_payload_belongs_to_the_caller(jwt: SignedJWTManager) -> None:
+    claims = {"permissions": ["read"], "nested": {"list": [{"a": 1}]}}
+    token = await jwt.create_access_token("123", claims)
+    for _ in range(3):
+        payload = await jwt.validate_token(token)
+        assert {name: payload[name] for name in claims} == claims
+        payload["sub"] = payload["user_id"] = "root"
+        payload["permissions"].append("*")
+        payload["nested"]["list"][0]["a"] = 2
+
+
+async def test_token_that_was_verified_before_ends(parts: Parts) -> None:
+    jwt = await parts.start(access_ttl=60, leeway=5)
+    token = await jwt.create_access_token("123")
+    await jwt.validate_token(token)
+    parts.clock.now = NOW - 120
+    assert await refused(jwt, token) == "it is not valid yet"
+    parts.clock.now = NOW + 67
+    assert await refused(jwt, token) == "it has expired"
+
+
+async def test_token_that_was_verified_before_is_revoked(jwt: SignedJWTManager) -> None:
+    token = await jwt.create_access_token("123")
+    await jwt.validate_token(token)
+    await jwt.blacklist_token(token)
+    assert "jti" in await refused(jwt, token)
+
+
+@pytest.mark.parametrize("size", [0, 1, 6, 7])
+async def test_verified_tokens_are_bounded(parts: Parts, size: int) -> None:
+    jwt = await parts.start(cache_size=size)
+    tokens = [await jwt.create_access_token("123", {"number": number}) for number in range(30)]
+    for number, token in [*enumerate(tokens), *enumerate(tokens)]:
+        assert (await jwt.validate_token(token))["number"] == number
+    kept = (await jwt.health_check())["metrics"]["verified_tokens"]
+    assert min(size, 1) <= kept <= size + 1
+
+
+async def test_long_tokens_and_refused_ones_are_not_remembered(jwt: SignedJWTManager, forger: Forger) -> None:
+    before = (await jwt.health_check())["metrics"]["verified_tokens"]
+    await jwt.validate_token(await jwt.create_access_token("123", {"long": "x" * 3000}))
+    for number in range(10):
+        await refused(jwt, forger.with_claims(exp=NOW - 10 - number))
+    assert (await jwt.health_check())["metrics"]["verified_tokens"] == before
+
+
+# Claims
+
+
+async def test_client_id_is_written_where_it_is_set(parts: Parts) -> None:
+    jwt = await parts.start(client_id="shop")
+    assert (await jwt.validate_token(await jwt.create_access_token("123")))["client_id"] == "shop"
+    own = await jwt.create_access_token("123", {"client_id": "other"})
+    assert (await jwt.validate_token(own))["client_id"] == "other"
+    with pytest.raises(InvalidInput):
+        await jwt.create_access_token("123", {"client_id": 1})
+
+
+async def test_access_token_of_a_source_stops_with_it(parts: Parts, jwt: SignedJWTManager) -> None:
+    other = await parts.start()
+    token = await jwt.create_access_token("123", {"role": "user"}, source="api_key:abc")
+    assert (await jwt.validate_token(token))["src"] == "api_key:abc"
+    await jwt.revoke_source_tokens("api_key:abc")
+    assert "source" in await refused(jwt, token)
+    new = await jwt.create_access_token("123", source="api_key:abc")
+    assert [(await one.validate_token(new))["user_id"] for one in (jwt, other)] == ["123", "123"]
+
+
 # Input
 
 
@@ -638,8 +671,8 @@ async def test_user_id_that_no_token_can_carry_is_refused(jwt: SignedJWTManager,
 
 async def test_all_faults_of_claims_are_listed(jwt: SignedJWTManager) -> None:
     with pytest.raises(InvalidInput) as caught:
-        await jwt.create_access_token("123", {"exp": 1, "fam": "x", "src": "y", "a": {"b/c": [1, b"x"]}})
-    assert [fault.pointer for fault in caught.value.faults] == ["/exp", "/fam", "/src", "/a/b~1c/1"]
+        await jwt.create_access_token("123", {"exp": 1, "fam": "x", "src": "y", "rev": {}, "a": {"b/c": [1, b"x"]}})
+    assert [fault.pointer for fault in caught.value.faults] == ["/exp", "/fam", "/src", "/rev", "/a/b~1c/1"]
 
 
 async def test_claims_nested_without_end_are_refused(jwt: SignedJWTManager) -> None:
@@ -653,6 +686,8 @@ async def test_claims_nested_without_end_are_refused(jwt: SignedJWTManager) -> N
 async def test_malformed_source_is_refused(jwt: SignedJWTManager, source: str) -> None:
     with pytest.raises(InvalidInput):
         await jwt.revoke_source_tokens(source)
+    with pytest.raises(InvalidInput):
+        await jwt.create_access_token("123", source=source)
 
 
 # Keys and life
@@ -700,11 +735,13 @@ async def test_stop_is_safe_without_a_start_and_leaves_no_task(parts: Parts) -> 
 
 
 async def test_database_away_at_start_refuses_tokens(parts: Parts) -> None:
+    token = await (await parts.start()).create_access_token("ada")
     parts.database.cut_off = True
     jwt = await parts.start()
-    token = await jwt.create_access_token("ada")
     with pytest.raises(ManagerUnavailable):
         await jwt.validate_token(token)
+    with pytest.raises(ManagerUnavailable):
+        await jwt.create_access_token("ada")  # it says after which revocations it comes
     parts.database.cut_off = False
     assert (await jwt.validate_token(token))["user_id"] == "ada"
 

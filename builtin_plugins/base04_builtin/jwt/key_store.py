@@ -7,6 +7,7 @@ can be lost by whoever comes late. ``latest`` only says where to begin to look.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from base04_builtin.jwt.key_set import KeySet, read_key_set
@@ -16,6 +17,7 @@ from base04_hookspecs.vault import VaultManager
 VAULT_PATH: Final = "base04/jwt"
 LATEST: Final = "latest"
 
+_POINTER: Final = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _BLANK: Final = "superseded"
 
 
@@ -37,12 +39,10 @@ class KeyStore:
             ConfigurationError: what the vault holds is not a usable set.
         """
         pointer = await self._get(LATEST) or ""
-        version = int(pointer) if pointer.isascii() and pointer.isdigit() else 1
-        found: tuple[int, str] | None = None
-        while (text := await self._get(version_key(version))) is not None:
-            if text != _BLANK:
-                found = version, text
-            version += 1
+        begin = int(pointer) if _POINTER.fullmatch(pointer) else 1
+        found = await self._last_from(begin)
+        if found is None and begin > 1:
+            found = await self._last_from(1)
         return None if found is None else _checked(*found)
 
     async def add(self, key_set: KeySet) -> KeySet:
@@ -56,6 +56,14 @@ class KeyStore:
         if latest is None:
             raise ConfigurationError(f"The signing keys at {VAULT_PATH!r} of the vault were deleted: start again.")
         return latest
+
+    async def _last_from(self, version: int) -> tuple[int, str] | None:
+        found = None
+        while (text := await self._get(version_key(version))) is not None:
+            if text != _BLANK:
+                found = version, text
+            version += 1
+        return found
 
     async def _get(self, key: str) -> str | None:
         try:

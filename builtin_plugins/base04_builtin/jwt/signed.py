@@ -137,6 +137,7 @@ class SignedJWTManager(JWTManager):
         if source is not None:
             _check_source(source)
         further = check_additional(additional_claims)
+        await self._ensure_read()
         payload = self._payload(ACCESS, user_id, new_id(), self._clock.tick(), source=source)
         return (await self._keys.codec()).encode(ACCESS, {**payload, **further})
 
@@ -145,6 +146,7 @@ class SignedJWTManager(JWTManager):
         check_user_id(user_id)
         if source is not None:
             self._source_function(source, InvalidInput)
+        await self._ensure_read()
         codec = await self._keys.codec()
         return self._refresh_token_of(codec, await self._families.create(user_id, source))
 
@@ -248,6 +250,11 @@ class SignedJWTManager(JWTManager):
             except ManagerUnavailable:
                 self._errors += 1
                 raise
+
+    async def _ensure_read(self) -> None:
+        """Know what was revoked before the start: a new token says after which revocations it comes."""
+        if self._revocations.known_until == float("-inf"):
+            await self._ensure_known()
 
     async def _verify(self, token: str, kind: str) -> Verified:
         codec = await self._keys.codec()
