@@ -171,6 +171,13 @@ class RedisManager(Manager):
             OutcomeUnknown: the reply was lost; the script may have run.
         """
 
+    def local_object(self, name: str, make: Callable[[], object]) -> object | None:
+        """Return the object of that name that lives as long as this store, made by the first who asks for it.
+
+        None where other processes may share the store: what one process holds is then no count of all. Does no I/O.
+        """
+        return None
+
     @abstractmethod
     async def publish(self, channel: str, message: Any) -> int:
         """Send a JSON message to a channel and return how many subscribers got it, as far as is known.

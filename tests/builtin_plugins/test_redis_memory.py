@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from base04.testing.conformance.redis import ADD, TOUR, TOUR_ARGUMENTS, TOUR_REPLY, RedisConformance, rounded
+from base04.testing.conformance.redis import RedisConformance
+from base04.testing.conformance.redis_scripts import ADD, TOUR, TOUR_ARGUMENTS, TOUR_REPLY, rounded
 from base04.testing.servers.redis import RedisServer
 from base04.testing.servers.resp import RespClient
 from base04_builtin.redis import redis_providers

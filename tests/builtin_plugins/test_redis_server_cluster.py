@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from base04.testing.conformance.redis import ADD
+from base04.testing.conformance.redis_scripts import ADD
 from base04.testing.servers.redis_groups import RedisCluster, slot_of
 from base04_builtin.redis.server import ServerRedisManager
 from base04_hookspecs.errors import InvalidInput, ManagerUnavailable

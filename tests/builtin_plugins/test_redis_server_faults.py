@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from base04.testing.conformance.redis import ADD
+from base04.testing.conformance.redis_scripts import ADD
 from base04.testing.proxy import FaultyProxy
 from base04.testing.servers.redis import RedisServer
 from base04.testing.servers.redis_groups import SentinelGroup

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import Field
@@ -46,6 +46,7 @@ class MemoryRedisManager(RedisManager):
         self._now = steady_clock()
         self._store = MemoryStore(settings.max_bytes, evict=settings.policy == "evict")
         self._subscriptions = Subscriptions(settings.queue_size)
+        self._objects: dict[str, object] = {}
         self._running = False
         self._errors = 0
 
@@ -58,6 +59,7 @@ class MemoryRedisManager(RedisManager):
             await self._subscriptions.close()
         finally:
             self._store.clear()
+            self._objects.clear()
 
     async def ping(self) -> bool:
         return self._running
@@ -122,7 +124,8 @@ class MemoryRedisManager(RedisManager):
         return sum(self._store.delete(key, now) for key in self._store.tagged(tag))
 
     async def run_script(self, script: AtomicScript, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
-        self._require_running()
+        if not self._running:
+            self._require_running()
         store = MemoryScriptStore(self._store, self._now())
         texts = [arg if type(arg) is str else script_argument(arg) for arg in args]
         try:
@@ -139,6 +142,13 @@ class MemoryRedisManager(RedisManager):
                 "or a list of these, which a server can return too."
             )
         return reply
+
+    def local_object(self, name: str, make: Callable[[], object]) -> object:
+        """Return the object of that name, which is forgotten when this stops."""
+        self._require_running()
+        if name not in self._objects:
+            self._objects[name] = make()
+        return self._objects[name]
 
     async def publish(self, channel: str, message: Any) -> int:
         return self._subscriptions.publish(channel, encode(message))
