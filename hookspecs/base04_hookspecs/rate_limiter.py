@@ -6,12 +6,15 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final, TypedDict
+from typing import ClassVar, Final, Literal, NotRequired, TypedDict
 
 from base04_hookspecs.errors import InvalidInput
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import hookspec
 from base04_hookspecs.provider import Provider
+
+OnUnavailable = Literal["open", "closed", "local"]
+"""What becomes of calls that cannot be counted: they pass, they are refused, or this process counts them alone."""
 
 _LIMIT: Final = re.compile(r"\s*(\d{1,9})\s*/\s*(?:(\d{1,6})\s*)?(second|minute|hour|day)s?\s*\Z")
 _SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -53,7 +56,8 @@ class LimitState(TypedDict):
 class RateLimitResult(TypedDict):
     """Whether a call may go on. ``exceeded_types`` names the limit types that refuse it, ``banned`` the banned ones.
 
-    ``retry_after`` is the number of seconds until a call like this could go on, 0 if it may now.
+    ``retry_after`` is the number of seconds until a call like this could go on, 0 if it may now. ``shadow_exceeded``,
+    where it is there, names the types that would have refused it were they not in shadow mode.
     """
 
     allowed: bool
@@ -61,6 +65,7 @@ class RateLimitResult(TypedDict):
     banned: list[str]
     retry_after: float
     limits: list[LimitState]
+    shadow_exceeded: NotRequired[list[str]]
 
 
 class RateLimitInfo(TypedDict):
@@ -82,7 +87,8 @@ class RateLimiterManager(Manager):
 
     Capabilities: ``atomic_levels`` (all levels are checked, then all consumed, in one step), ``burst`` (calls may
     come at once up to the limit), ``exact`` (no window of the period's length ever holds more than burst allows),
-    ``bans``, ``durable_bans``, ``auto_ban``, ``shared`` (one count for all processes).
+    ``bans``, ``durable_bans`` (they outlive every process, and what the counts are kept in), ``auto_ban`` (who is
+    refused too often is banned, where settings say so), ``shared`` (one count and one set of bans for all processes).
     """
 
     role: ClassVar[str] = "rate_limiter"
@@ -95,16 +101,18 @@ class RateLimiterManager(Manager):
         identifiers: Mapping[str, str] | None = None,
         limits: Mapping[str, Sequence[RateLimit]] | None = None,
         cost: int = 1,
+        on_unavailable: OnUnavailable | None = None,
     ) -> RateLimitResult:
         """Check the limits of all types and, if all allow it, consume ``cost`` from each.
 
         ``identifiers`` maps limit types to who is counted; what it lacks comes from the current request, and a type
         that has no identifier is skipped. ``limits`` replaces the configured ones for a type; a type that has none is
-        not limited. IPv6 addresses count by /64.
+        not limited. IPv6 addresses count by /64. ``on_unavailable`` takes the place of what settings say of calls that
+        cannot be counted; a provider whose count is always at hand has no use for it.
 
         Raises:
             InvalidInput: a limit type is unknown, or ``cost`` is below 1.
-            ManagerUnavailable: the count cannot be kept, and settings say to fail closed.
+            ManagerUnavailable: the count cannot be kept, and is to fail closed.
         """
 
     @abstractmethod

@@ -14,6 +14,6 @@ def rate_limiter_providers() -> Iterable[Provider]:
         "gcra",
         "base04_builtin.rate_limiter.gcra:GcraRateLimiterManager",
         default=True,
-        capabilities=frozenset({"atomic_levels", "burst", "bans"}),
+        capabilities=frozenset({"atomic_levels", "burst", "bans", "durable_bans", "auto_ban"}),
         summary="All levels checked and consumed in one atomic step, with bursts up to the limit.",
     )

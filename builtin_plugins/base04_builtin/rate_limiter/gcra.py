@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Never
+from typing import Any, Final
 
 import structlog
 
-from base04_builtin.rate_limiter.identifiers import normalised_address, requested_identifier, subject_for
-from base04_builtin.rate_limiter.meter import Meter, meter_for
-from base04_builtin.rate_limiter.replies import Ban, Level, no_limit, read_result, read_states, unlimited
-from base04_builtin.rate_limiter.scripts import BAN, CHECK, UNBAN
+from base04_builtin.rate_limiter.availability import Availability
+from base04_builtin.rate_limiter.ban_book import BanBook
+from base04_builtin.rate_limiter.identifiers import normalised_address, subject_for
+from base04_builtin.rate_limiter.joiner import CallJoiner
+from base04_builtin.rate_limiter.levels import Levels, refuse_type
+from base04_builtin.rate_limiter.local_count import LocalCount
+from base04_builtin.rate_limiter.replies import (
+    Ban,
+    Level,
+    no_limit,
+    read_bans,
+    read_result,
+    read_states,
+    refused_by,
+    unlimited,
+)
 from base04_builtin.rate_limiter.settings import LIMIT_TYPES, GcraRateLimiterSettings
-from base04_hookspecs.context import current_request
+from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import InvalidInput, ManagerUnavailable, NotFound, OutcomeUnknown
 from base04_hookspecs.health import HealthReport, health_report
-from base04_hookspecs.rate_limiter import RateLimit, RateLimiterManager, RateLimitInfo, RateLimitResult
+from base04_hookspecs.rate_limiter import (
+    OnUnavailable,
+    RateLimit,
+    RateLimiterManager,
+    RateLimitInfo,
+    RateLimitResult,
+)
 from base04_hookspecs.redis import RedisManager
 
 log = structlog.get_logger()
 
 _LONGEST_BAN_S: Final = 100 * 366 * 86_400
 _LONGEST_REASON: Final = 500
+_POLICIES: Final = ("open", "closed", "local")
 
 
 class GcraRateLimiterManager(RateLimiterManager):
-    """Counts every level in one script, on the clock of the ``redis`` role.
+    """Counts every level in one script, on the clock of the ``redis`` role; bans have their truth in the database.
 
     Over time a limit lets through its amount in each period; after a pause of a whole period its amount may come at
-    once, and its places then come back one by one rather than all together.
+    once, and its places then come back one by one rather than all together. Calls that are made at the same time
+    share a run of the script.
     """
 
-    def __init__(self, settings: GcraRateLimiterSettings, redis: RedisManager) -> None:
+    def __init__(self, settings: GcraRateLimiterSettings, redis: RedisManager, database: DatabaseManager) -> None:
+        self._settings = settings
         self._redis = redis
-        self._fail_open = settings.on_unavailable == "open"
-        self._meters: dict[str, tuple[Meter, ...]] = {
-            name: tuple(map(meter_for, settings.parsed(name))) for name in LIMIT_TYPES
-        }
-        self._out_of_order = False
+        self._levels = Levels(settings)
+        self._calls = CallJoiner(redis)
+        self._bans = BanBook(database, redis, size=settings.bans_in_memory, sync_s=settings.ban_sync)
+        self._availability = Availability(redis, self._bans.lose)
+        self._local = LocalCount(settings.local_max_bytes)
+        self._local_levels = Levels(settings, settings.local_share)
         self._uncounted = 0
+        self._shadowed = 0
+
+    async def start(self) -> None:
+        """Bring the bans back."""
+        await self._bans.start()
+
+    async def stop(self) -> None:
+        await self._availability.stop()
+        await self._calls.stop()
+        await self._bans.stop()
+        self._local.clear()
 
     async def check_rate_limit(
         self,
@@ -47,20 +81,30 @@ class GcraRateLimiterManager(RateLimiterManager):
         identifiers: Mapping[str, str] | None = None,
         limits: Mapping[str, Sequence[RateLimit]] | None = None,
         cost: int = 1,
+        on_unavailable: OnUnavailable | None = None,
     ) -> RateLimitResult:
         if type(cost) is not int or cost < 1:
             raise InvalidInput(f"The cost {cost!r} is not usable: give an integer of at least 1.")
-        levels = self._levels(limit_types, identifiers or {}, limits or {})
+        if on_unavailable is not None and on_unavailable not in _POLICIES:
+            raise InvalidInput(f"{on_unavailable!r} is not usable for on_unavailable: give {', '.join(_POLICIES)}.")
+        levels = self._levels.of_call(limit_types, identifiers, limits)
         if not levels:
             return unlimited()
+        if self._availability.away:
+            return self._without_count(levels, limits, cost, on_unavailable, None)
         try:
-            reply = await self._run_check(levels, consume=True, cost=cost)
+            reply = await self._count(levels, self._levels.plan(levels, cost))
+            if self._bans.live and self._is_missing(levels, reply):
+                reply = await self._with_bans(levels, reply, cost)
         except (ManagerUnavailable, OutcomeUnknown) as error:
-            return self._without_count(error)
-        if self._out_of_order:
-            self._out_of_order = False
-            log.info("rate limits are counted again")
-        return read_result(levels, reply, cost)
+            self._availability.lost(error)
+            return self._without_count(levels, limits, cost, on_unavailable, error)
+        if not reply[0]:
+            self._note_new_bans(levels, reply)
+        result = read_result(levels, reply, cost)
+        if "shadow_exceeded" in result:
+            self._shadowed += len(result["shadow_exceeded"])
+        return result
 
     async def get_rate_limit_info(self, identifier: str, limit_type: str) -> RateLimitInfo:
         """Return how an identifier stands with the configured limits of a type.
@@ -69,23 +113,23 @@ class GcraRateLimiterManager(RateLimiterManager):
             InvalidInput: the limit type is unknown.
             NotFound: the type has no limit, and the identifier is not banned.
         """
-        meters = self._known(limit_type)
-        subject = subject_for(limit_type, identifier)
-        levels = [(subject, meters)]
-        reply = await self._run_check(levels, consume=False, cost=1)
-        now, ban_text = reply[1], reply[2]
-        ban = Ban.read(ban_text) if ban_text else None
-        states = read_states(levels, reply)
+        level = self._levels.of_identifier(limit_type, identifier)
+        plan = self._levels.plan([level], 1, consume=False)
+        reply = await self._count([level], plan)
+        if self._is_missing([level], reply) and await self._bans.bring_back(level.subject.entry):
+            reply = await self._count([level], plan)
+        ban = Ban.read(reply[2]) if reply[2] else None
+        states = read_states([level], reply)
         if states:
             state = min(states, key=lambda one: (one["remaining"], -one["reset_after"]))
         elif ban is not None:
-            state = no_limit(subject, ban.remaining_s(now))
+            state = no_limit(level.subject, ban.remaining_s(reply[1]))
         else:
             raise NotFound(
                 f"The limit type {limit_type!r} has no limit: write one under 'limits' of the rate limiter's settings."
             )
         return {
-            "identifier": subject.identifier,
+            "identifier": level.subject.identifier,
             "limit_type": limit_type,
             "limit": state["limit"],
             "window": state["window"],
@@ -98,17 +142,23 @@ class GcraRateLimiterManager(RateLimiterManager):
 
     async def reset_rate_limit(self, identifier: str, limit_type: str) -> bool:
         """Forget the counts of an identifier, for limits that were given with a call too. Bans stay."""
-        self._known(limit_type)
-        return await self._redis.delete_by_prefix(subject_for(limit_type, identifier).count_prefix) > 0
+        level = self._levels.of_identifier(limit_type, identifier)
+        return await self._redis.delete_by_prefix(level.subject.count_prefix) > 0
 
     async def ban_identifier(
         self, identifier: str, duration: float | None = None, *, limit_type: str | None = None, reason: str = ""
     ) -> bool:
+        """Ban an identifier, durably: it is stored when this returns.
+
+        Raises:
+            InvalidInput: the duration or the reason cannot be used.
+            ManagerUnavailable: it could not be stored.
+        """
         if duration is not None and not 0 < duration <= _LONGEST_BAN_S:
             raise InvalidInput(f"The duration {duration!r} is not usable: give seconds above 0, or None for no end.")
         life_ms = 0 if duration is None else max(1, round(duration * 1000))
-        subjects = [subject_for(name, identifier) for name in self._ban_types(identifier, limit_type)]
-        await self._redis.run_script(BAN, [one.ban_key for one in subjects], [life_ms, reason[:_LONGEST_REASON]])
+        subjects = [subject_for(name, identifier) for name in _ban_types(identifier, limit_type)]
+        await self._bans.ban(subjects, life_ms, _storable(reason)[:_LONGEST_REASON])
         log.warning(
             "identifier banned",
             identifier=subjects[0].identifier,
@@ -119,84 +169,122 @@ class GcraRateLimiterManager(RateLimiterManager):
         return True
 
     async def unban_identifier(self, identifier: str) -> bool:
-        keys = [subject_for(name, identifier).ban_key for name in LIMIT_TYPES]
-        lifted = int(await self._redis.run_script(UNBAN, keys, [])) > 0
+        lifted = await self._bans.unban([subject_for(name, identifier) for name in LIMIT_TYPES])
         if lifted:
             log.info("identifier no longer banned", identifier=identifier)
         return lifted
 
     async def health_check(self) -> HealthReport:
         """Ask the ``redis`` role whether it can count."""
-        reachable = await self._redis.ping()
-        if reachable and not self._out_of_order:
-            return health_report("healthy", "counting", errors=self._uncounted, dependencies={"redis": "healthy"})
-        policy = "calls pass without being counted" if self._fail_open else "limited calls are refused"
+        began = time.perf_counter()
+        reachable = await self._availability.look()
+        facts: dict[str, Any] = {
+            "errors": self._uncounted,
+            "response_time": time.perf_counter() - began,
+            "bans": len(self._bans.live),
+            "bans_to_store": self._bans.waiting,
+            "bans_dropped": self._bans.dropped,
+            "shadow_exceeded": self._shadowed,
+            "local_keys": len(self._local),
+        }
+        if reachable:
+            return health_report("healthy", "counting", dependencies={"redis": "healthy"}, **facts)
+        policy = {
+            "open": "calls pass without being counted",
+            "closed": "limited calls are refused",
+            "local": "each process counts alone",
+        }[self._settings.on_unavailable]
         return health_report(
-            "degraded" if self._fail_open else "unhealthy",
+            "unhealthy" if self._settings.on_unavailable == "closed" else "degraded",
             f"nothing can be counted just now: {policy}",
-            errors=self._uncounted,
-            dependencies={"redis": "degraded" if reachable else "unhealthy"},
+            dependencies={"redis": "unhealthy"},
+            **facts,
         )
 
-    def _levels(
-        self, limit_types: Sequence[str], identifiers: Mapping[str, str], limits: Mapping[str, Sequence[RateLimit]]
-    ) -> list[Level]:
-        if isinstance(limit_types, str):
-            raise InvalidInput(f"The limit types {limit_types!r} are one string: give a list, ['ip', 'user'].")
-        for limit_type in (*identifiers, *limits):
-            self._known(limit_type)
-        request = current_request()
-        levels: list[Level] = []
-        for limit_type in dict.fromkeys(limit_types):
-            meters = self._known(limit_type)
-            identifier = identifiers.get(limit_type)
-            if identifier is None:
-                identifier = requested_identifier(limit_type, request)
-            if identifier is None:
-                continue
-            if limit_type in limits:
-                meters = tuple(map(meter_for, dict.fromkeys(limits[limit_type])))
-            levels.append((subject_for(limit_type, identifier), meters))
-        return levels
+    async def _count(self, levels: Sequence[Level], plan: str) -> list[Any]:
+        keys: list[str] = []
+        for level in levels:
+            keys += level.keys
+        return await self._calls.run(keys, plan)
 
-    def _known(self, limit_type: str) -> tuple[Meter, ...]:
-        meters = self._meters.get(limit_type)
-        if meters is None:
-            _refuse_type(limit_type)
-        return meters
+    def _is_missing(self, levels: Sequence[Level], reply: Sequence[Any]) -> bool:
+        """Tell whether somebody whom this process knows to be banned was not found to be."""
+        live, now, position = self._bans.live, reply[1], 2
+        for level in levels:
+            if not reply[position]:
+                ban = live.get(level.subject.entry)
+                if ban is not None and ban.holds(now):
+                    return True
+            position += 1 + 2 * len(level.rule.meters)
+        return False
 
-    def _ban_types(self, identifier: str, limit_type: str | None) -> Sequence[str]:
-        if limit_type is not None:
-            self._known(limit_type)
-            return (limit_type,)
-        if normalised_address(identifier) is not None:
-            return ("ip",)
-        return tuple(name for name in LIMIT_TYPES if name != "ip")
+    async def _with_bans(self, levels: Sequence[Level], reply: list[Any], cost: int) -> list[Any]:
+        """Bring back bans that the script did not find, and look again where there were any."""
+        texts = read_bans(levels, reply)
+        missing = [level.subject.entry for level, text in zip(levels, texts, strict=True) if not text]
+        brought = [await self._bans.bring_back(entry) for entry in missing if entry in self._bans.live]
+        return await self._count(levels, self._levels.plan(levels, cost, consume=False)) if any(brought) else reply
 
-    async def _run_check(self, levels: Sequence[Level], *, consume: bool, cost: int) -> list[Any]:
-        keys = [subject.ban_key for subject, _ in levels]
-        args = ["1" if consume else "0", str(len(levels))]
-        for subject, meters in levels:
-            for meter in meters:
-                keys.append(subject.count_key(meter.suffix))
-                args += meter.arguments(cost)
-        reply: list[Any] = await self._redis.run_script(CHECK, keys, args)
-        return reply
+    def _note_new_bans(self, levels: Sequence[Level], reply: Sequence[Any]) -> None:
+        for level, text in zip(levels, read_bans(levels, reply), strict=True):
+            if text and text[0] == "+":
+                ban = Ban.read(text)
+                self._bans.note(level.subject, ban)
+                log.warning(
+                    "identifier banned automatically",
+                    identifier=level.subject.identifier,
+                    limit_type=level.subject.limit_type,
+                    duration=(ban.until_ms - ban.since_ms) / 1000,
+                    reason=ban.reason,
+                )
 
-    def _without_count(self, error: ManagerUnavailable | OutcomeUnknown) -> RateLimitResult:
+    def _without_count(
+        self,
+        levels: Sequence[Level],
+        limits: Mapping[str, Sequence[RateLimit]] | None,
+        cost: int,
+        on_unavailable: OnUnavailable | None,
+        error: ManagerUnavailable | OutcomeUnknown | None,
+    ) -> RateLimitResult:
         self._uncounted += 1
-        if not self._out_of_order:
-            self._out_of_order = True
-            log.warning(
-                "rate limits cannot be counted", policy="open" if self._fail_open else "closed", error=str(error)
-            )
-        if self._fail_open:
-            return unlimited()
-        raise ManagerUnavailable(
-            "The rate limits cannot be counted just now, and on_unavailable is 'closed'.",
-            retry_after=getattr(error, "retry_after", 1.0),
-        ) from error
+        policy = on_unavailable or self._settings.on_unavailable
+        if policy == "closed":
+            raise ManagerUnavailable(
+                "The rate limits cannot be counted just now, and on_unavailable is 'closed'.",
+                retry_after=getattr(error, "retry_after", 1.0),
+            ) from error
+        bans, now_ms = self._known_bans(levels), time.time() * 1000
+        holding = {limit_type: ban for limit_type, ban in bans.items() if ban.holds(now_ms)}
+        if holding:
+            return refused_by(holding, now_ms)
+        return unlimited() if policy == "open" else self._counted_here(levels, limits, cost)
+
+    def _known_bans(self, levels: Sequence[Level]) -> dict[str, Ban]:
+        live = self._bans.live
+        return {one.subject.limit_type: live[one.subject.entry] for one in levels if one.subject.entry in live}
+
+    def _counted_here(
+        self, levels: Sequence[Level], limits: Mapping[str, Sequence[RateLimit]] | None, cost: int
+    ) -> RateLimitResult:
+        who = {level.subject.limit_type: level.subject.identifier for level in levels}
+        own = self._local_levels.of_call(list(who), who, limits)
+        reply = self._local.run([key for level in own for key in level.keys], self._local_levels.plan(own, cost))
+        if not reply[0]:
+            self._note_new_bans(own, reply)
+        return read_result(own, reply, cost)
 
 
-def _refuse_type(limit_type: object) -> Never:
-    raise InvalidInput(f"The limit type {limit_type!r} is unknown: there are {', '.join(LIMIT_TYPES)}.")
+def _ban_types(identifier: str, limit_type: str | None) -> Sequence[str]:
+    if limit_type is not None:
+        if limit_type not in LIMIT_TYPES:
+            refuse_type(limit_type)
+        return (limit_type,)
+    if normalised_address(identifier) is not None:
+        return ("ip",)
+    return tuple(name for name in LIMIT_TYPES if name != "ip")
+
+
+def _storable(reason: str) -> str:
+    if not isinstance(reason, str):
+        raise InvalidInput(f"The reason {reason!r} of a ban is not usable: give a string.")
+    return reason.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")

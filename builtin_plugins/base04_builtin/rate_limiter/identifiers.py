@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from base04_hookspecs.context import RequestContext
@@ -14,15 +13,16 @@ from base04_hookspecs.redis import key_name
 _SLOT: Final = "rate_limiter"
 """All keys of the rate limiter share a slot, because one script touches those of all levels."""
 
-_LONGEST: Final = 200
+_LONGEST: Final = 180
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """One identifier of one limit type, and the names of its keys."""
+    """One identifier of one limit type, and the names of its keys. ``entry`` tells it from all others."""
 
     limit_type: str
     identifier: str
+    entry: str
     ban_key: str
     count_prefix: str
 
@@ -31,7 +31,6 @@ class Subject:
         return self.count_prefix + suffix
 
 
-@lru_cache(maxsize=16_384)
 def subject_for(limit_type: str, identifier: str) -> Subject:
     """Return the subject of an identifier; that of an address is the address, or the /64 of an IPv6 one."""
     if limit_type == "ip":
@@ -40,9 +39,16 @@ def subject_for(limit_type: str, identifier: str) -> Subject:
     return Subject(
         limit_type,
         identifier,
+        f"{limit_type}:{part}",
         key_name("ban", limit_type, part, slot=_SLOT),
         key_name("count", limit_type, part, slot=_SLOT) + ":",
     )
+
+
+def ban_key_of(entry: str) -> str:
+    """Return the key of the ban of a subject."""
+    limit_type, _, part = entry.partition(":")
+    return key_name("ban", limit_type, part, slot=_SLOT)
 
 
 def normalised_address(text: str) -> str | None:
@@ -79,5 +85,7 @@ def requested_identifier(limit_type: str, request: RequestContext | None) -> str
 def _key_part(identifier: str) -> str:
     """Return an identifier as one part of a key: without colons, and neither long nor of unusual characters."""
     if len(identifier) <= _LONGEST and identifier.isascii() and identifier.isprintable():
-        return identifier.replace("%", "%25").replace(":", "%3A")
+        part = identifier.replace("%", "%25").replace(":", "%3A")
+        if part and len(part) <= _LONGEST:
+            return part
     return "sha256:" + hashlib.sha256(identifier.encode("utf-8", "surrogatepass")).hexdigest()

@@ -3,61 +3,57 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from base04_hookspecs.rate_limiter import RateLimit
 
+EPOCH_MS: Final = 1_735_689_600_000
+"""The 1st of January 2025. Times in buckets count from here, which leaves room in a double until 2059."""
+
 _EXACT: Final = 2**52
 """Lua's numbers are doubles: sums of two whole numbers up to here are exact."""
 
+_FASTEST: Final = 2**12
 
-@dataclass(frozen=True, slots=True)
+
 class Meter:
     """GCRA (ITU-T I.371, 3.4) written as the leaky bucket that is equivalent to it.
 
     A call fills ``charge`` units into a bucket of ``capacity`` units, which drains ``drain`` units in a millisecond; it
     is allowed where it does not overflow. The units make all three whole: for 600/minute a call is 100 units, 1 of
-    which drains in a millisecond. A theoretical arrival time would be ``now + level / drain``. ``once`` is what the
-    script takes for one call, ``suffix`` tells the key of this limit from those of others.
+    which drains in a millisecond. What is kept is when the bucket will be empty, in units since the epoch: the
+    theoretical arrival time times ``drain``. ``suffix`` tells the key of this limit from those of others.
     """
 
-    limit: RateLimit
-    charge: int
-    capacity: int
-    drain: int
-    suffix: str
-    once: tuple[str, str, str]
+    __slots__ = ("amount", "capacity", "charge", "drain", "limit", "period_s", "suffix")
 
-    def arguments(self, cost: int) -> tuple[str, str, str]:
+    def __init__(self, limit: RateLimit, charge: int, drain: int) -> None:
+        self.limit = limit
+        self.amount = limit.amount
+        self.period_s = limit.period_s
+        self.charge = charge
+        self.capacity = charge * limit.amount
+        self.drain = drain
+        self.suffix = f"{limit.amount}/{limit.period_s}"
+
+    def arguments(self, cost: int) -> tuple[int, int, int]:
         """Return what the script takes for a call: charge, capacity, drain. One beyond the amount never fits."""
-        if cost == 1:
-            return self.once
-        return str(self.charge * min(cost, self.limit.amount + 1)), self.once[1], self.once[2]
-
-    def remaining(self, level: int) -> int:
-        """Return how many calls the bucket has room for."""
-        return (self.capacity - level) // self.charge
-
-    def reset_after(self, level: int) -> float:
-        """Return the number of seconds until the bucket is empty."""
-        return -(-level // self.drain) / 1000
+        return self.charge * min(cost, self.amount + 1), self.capacity, self.drain
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def meter_for(limit: RateLimit) -> Meter:
-    """Return the meter of a limit.
+    """Return the meter of a limit, always the same one.
 
-    Where an amount and a period are so large and so odd that the exact units would leave a double (999999937/day),
-    a call is rounded up by less than a millionth.
+    Where amount and period are so large and so odd that exact units would leave a double (1000003/minute), a call is
+    rounded up: by a four-thousandth for limits of a thousand calls a second, and in proportion for others. No limit
+    lets through more than four million a second.
     """
     period_ms = limit.period_s * 1000
     divisor = math.gcd(limit.amount, period_ms)
     charge, drain = period_ms // divisor, limit.amount // divisor
-    if charge * limit.amount > _EXACT:
-        drain = _EXACT // period_ms
+    if drain > _FASTEST or charge * limit.amount > _EXACT:
+        drain = max(1, min(_FASTEST, _EXACT // period_ms - 1))
         charge = -(-period_ms * drain // limit.amount)
-    capacity = charge * limit.amount
-    once = (str(charge), str(capacity), str(drain))
-    return Meter(limit, charge, capacity, drain, f"{limit.amount}/{limit.period_s}", once)
+    return Meter(limit, charge, drain)

@@ -3,33 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from base04_builtin.rate_limiter.identifiers import Subject
-from base04_builtin.rate_limiter.meter import Meter
+from base04_builtin.rate_limiter.plan import SHADOW, Rule
 from base04_hookspecs.rate_limiter import LimitState, RateLimitResult
 
 ENDLESS_RETRY_S: Final = 86_400.0
 """What a ban without end answers as ``retry_after``."""
 
-Level = tuple[Subject, tuple[Meter, ...]]
-"""Who is counted, and by which limits."""
+
+class Level:
+    """Who is counted, by which rule, under which keys."""
+
+    __slots__ = ("facts", "keys", "rule", "subject")
+
+    def __init__(self, subject: Subject, rule: Rule) -> None:
+        self.subject = subject
+        self.rule = rule
+        self.keys = (subject.ban_key, *map(subject.count_key, rule.suffixes))
+        self.facts = tuple(
+            (subject.limit_type, subject.identifier, one.amount, one.period_s, one.capacity, one.charge, one.drain)
+            for one in rule.meters
+        )
 
 
 class Ban(NamedTuple):
-    """A ban as it is kept; ``until_ms`` is 0 for one without end."""
+    """A ban, in milliseconds; ``until_ms`` is 0 for one without end, ``since_ms`` tells it from later ones."""
 
     until_ms: int
+    since_ms: int
     reason: str
 
     @classmethod
     def read(cls, text: str) -> Ban:
-        """Read ``until:reason``."""
-        until, _, reason = text.partition(":")
-        return cls(int(until), reason)
+        """Read ``until:since:reason``."""
+        until, since, reason = text.removeprefix("+").split(":", 2)
+        return cls(int(until), int(since), reason)
 
-    def remaining_s(self, now_ms: int) -> float:
+    def holds(self, now_ms: float) -> bool:
+        """Tell whether it holds at a time."""
+        return not self.until_ms or self.until_ms > now_ms
+
+    def remaining_s(self, now_ms: float) -> float:
         """Return the number of seconds for which it goes on."""
         return max(self.until_ms - now_ms, 1) / 1000 if self.until_ms else ENDLESS_RETRY_S
 
@@ -37,6 +53,18 @@ class Ban(NamedTuple):
 def unlimited() -> RateLimitResult:
     """Return the answer to a call that nothing limits."""
     return {"allowed": True, "exceeded_types": [], "banned": [], "retry_after": 0.0, "limits": []}
+
+
+def refused_by(bans: dict[str, Ban], now_ms: float) -> RateLimitResult:
+    """Return the answer to a call that bans refuse, by limit type, while nothing is counted."""
+    retry_after = max(ban.remaining_s(now_ms) for ban in bans.values())
+    return {
+        "allowed": False,
+        "exceeded_types": list(bans),
+        "banned": list(bans),
+        "retry_after": retry_after,
+        "limits": [],
+    }
 
 
 def no_limit(subject: Subject, reset_after: float) -> LimitState:
@@ -53,49 +81,94 @@ def no_limit(subject: Subject, reset_after: float) -> LimitState:
 
 def read_result(levels: Sequence[Level], reply: Sequence[Any], cost: int) -> RateLimitResult:
     """Return the result of a check; a type that is banned is among those that refuse."""
-    now = reply[1]
-    exceeded: dict[str, None] = {}
-    banned: list[str] = []
-    retry_after = 0.0
-    for (subject, _), ban_text in zip(levels, islice(reply, 2, None), strict=False):
-        if ban_text:
-            banned.append(subject.limit_type)
-            exceeded[subject.limit_type] = None
-            retry_after = max(retry_after, Ban.read(ban_text).remaining_s(now))
-    position = 3 + len(levels)
-    for subject, meters in levels:
-        for meter in meters:
-            wait_ms = reply[position]
-            position += 2
-            if wait_ms:
-                exceeded[subject.limit_type] = None
-                never = cost > meter.limit.amount
-                retry_after = max(retry_after, meter.limit.period_s if never else wait_ms / 1000)
-    return {
-        "allowed": bool(reply[0]),
-        "exceeded_types": list(exceeded),
-        "banned": banned,
-        "retry_after": retry_after,
-        "limits": read_states(levels, reply),
-    }
+    states = read_states(levels, reply)
+    if reply[0]:
+        result: RateLimitResult = {
+            "allowed": True,
+            "exceeded_types": [],
+            "banned": [],
+            "retry_after": 0.0,
+            "limits": states,
+        }
+    else:
+        result = _refusal(levels, reply, cost, states)
+    for level in levels:
+        if level.rule.flags & SHADOW:
+            result["shadow_exceeded"] = _exceeded_in_shadow(levels, reply)
+            break
+    return result
 
 
 def read_states(levels: Sequence[Level], reply: Sequence[Any]) -> list[LimitState]:
     """Return how each limit stands after a check."""
     states: list[LimitState] = []
-    position = 2 + len(levels)
-    for subject, meters in levels:
-        for meter in meters:
-            level = reply[position]
+    position = 3
+    for level in levels:
+        for limit_type, identifier, amount, period_s, capacity, charge, drain in level.facts:
+            filled = reply[position]
             position += 2
             states.append(
                 {
-                    "limit_type": subject.limit_type,
-                    "identifier": subject.identifier,
-                    "limit": meter.limit.amount,
-                    "window": meter.limit.period_s,
-                    "remaining": meter.remaining(level),
-                    "reset_after": meter.reset_after(level),
+                    "limit_type": limit_type,
+                    "identifier": identifier,
+                    "limit": amount,
+                    "window": period_s,
+                    "remaining": (capacity - filled) // charge,
+                    "reset_after": -(-filled // drain) / 1000,
                 }
             )
+        position += 1
     return states
+
+
+def read_bans(levels: Sequence[Level], reply: Sequence[Any]) -> list[str]:
+    """Return the text of each level's ban, empty where there is none."""
+    texts: list[str] = []
+    position = 2
+    for level in levels:
+        texts.append(reply[position])
+        position += 1 + 2 * len(level.rule.meters)
+    return texts
+
+
+def _refusal(
+    levels: Sequence[Level], reply: Sequence[Any], cost: int, states: list[LimitState]
+) -> RateLimitResult:
+    now = reply[1]
+    bans = dict(zip((level.subject.limit_type for level in levels), read_bans(levels, reply), strict=True))
+    banned = [limit_type for limit_type, text in bans.items() if text]
+    exceeded = dict.fromkeys(banned)
+    retry_after = max((Ban.read(bans[limit_type]).remaining_s(now) for limit_type in banned), default=0.0)
+    for level, waits in zip(levels, _waits(levels, reply), strict=True):
+        if level.rule.flags & SHADOW:
+            continue
+        for meter, wait_ms in zip(level.rule.meters, waits, strict=True):
+            if wait_ms:
+                exceeded[level.subject.limit_type] = None
+                retry_after = max(retry_after, meter.period_s if cost > meter.amount else wait_ms / 1000)
+    return {
+        "allowed": False,
+        "exceeded_types": list(exceeded),
+        "banned": banned,
+        "retry_after": retry_after,
+        "limits": states,
+    }
+
+
+def _waits(levels: Sequence[Level], reply: Sequence[Any]) -> list[Sequence[int]]:
+    """Return, for each level, how many milliseconds each of its limits asks to wait."""
+    waits: list[Sequence[int]] = []
+    position = 3
+    for level in levels:
+        ends = position + 2 * len(level.rule.meters)
+        waits.append(reply[position + 1 : ends : 2])
+        position = ends + 1
+    return waits
+
+
+def _exceeded_in_shadow(levels: Sequence[Level], reply: Sequence[Any]) -> list[str]:
+    return [
+        level.subject.limit_type
+        for level, waits in zip(levels, _waits(levels, reply), strict=True)
+        if level.rule.flags & SHADOW and any(waits)
+    ]

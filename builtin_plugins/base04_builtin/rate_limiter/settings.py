@@ -7,8 +7,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from base04_hookspecs.errors import InvalidInput
-from base04_hookspecs.rate_limiter import RateLimit
-from base04_hookspecs.settings import ManagerSettings
+from base04_hookspecs.rate_limiter import OnUnavailable, RateLimit
+from base04_hookspecs.settings import Duration, ManagerSettings
 
 LimitType = Literal["ip", "user", "api_key", "action"]
 
@@ -39,6 +39,21 @@ def _readable(text: str) -> str:
 LimitText = Annotated[str, AfterValidator(_readable)]
 
 
+class AutoBanSettings(ManagerSettings):
+    """Ban who is refused too often."""
+
+    violations: int = Field(ge=1, le=1_000_000, description="After how many refusals within the window.")
+    window: Duration = Field(
+        default=60.0, ge=0.1, le=31 * 86_400, description="How long refusals are counted, from the first on."
+    )
+    duration: Duration = Field(default=600.0, ge=0.1, le=366 * 86_400, description="How long the ban lasts.")
+    types: list[LimitType] = Field(
+        default=["ip"],
+        min_length=1,
+        description="Which types it may hit. Mind that many people can share an address.",
+    )
+
+
 class GcraRateLimiterSettings(ManagerSettings):
     """Settings of the provider ``gcra``."""
 
@@ -47,9 +62,40 @@ class GcraRateLimiterSettings(ManagerSettings):
         description="Limits by type (ip, user, api_key, action), such as '600/minute' or a list of them. "
         "An empty list lifts the default of a type.",
     )
-    on_unavailable: Literal["open", "closed"] = Field(
+    shadow: list[LimitType] = Field(
+        default=[],
+        description="Types whose limits are evaluated and reported, and never refuse.",
+    )
+    auto_ban: AutoBanSettings | None = Field(default=None, description="Ban who is refused too often; none by default.")
+    on_unavailable: OnUnavailable = Field(
         default="open",
-        description="What happens to calls while nothing can be counted: open lets them pass, closed refuses them.",
+        description="What becomes of calls while nothing can be counted: open lets them pass, closed refuses them, "
+        "local counts them in this process alone. A call may say otherwise. Bans that this process knows hold in any "
+        "case.",
+    )
+    local_max_bytes: int = Field(
+        default=16 * 2**20,
+        ge=2**16,
+        description="How much memory local counts may take; those used least recently go first.",
+    )
+    local_share: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Which part of each limit a process lets through when it counts alone: 0.25 for four processes.",
+    )
+    ban_sync: Duration = Field(
+        default=30.0,
+        ge=0.1,
+        le=3600,
+        description="How often bans are read again from the database, besides when they are announced.",
+    )
+    bans_in_memory: int = Field(
+        default=100_000,
+        ge=1,
+        le=10_000_000,
+        description="How many bans each process holds to enforce them even when the counts are lost: the newest.",
     )
 
     def parsed(self, limit_type: LimitType) -> tuple[RateLimit, ...]:

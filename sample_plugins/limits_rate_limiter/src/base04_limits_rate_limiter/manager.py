@@ -14,7 +14,14 @@ from limits.strategies import MovingWindowRateLimiter
 
 from base04_hookspecs import HealthReport, current_request, health_report
 from base04_hookspecs.errors import InvalidInput, NotFound
-from base04_hookspecs.rate_limiter import LimitState, RateLimit, RateLimiterManager, RateLimitInfo, RateLimitResult
+from base04_hookspecs.rate_limiter import (
+    LimitState,
+    OnUnavailable,
+    RateLimit,
+    RateLimiterManager,
+    RateLimitInfo,
+    RateLimitResult,
+)
 from base04_limits_rate_limiter.bans import Ban, Bans
 from base04_limits_rate_limiter.identifiers import address, from_request, normalise
 from base04_limits_rate_limiter.settings import LIMIT_TYPES, MovingWindowSettings
@@ -68,8 +75,9 @@ class MovingWindowRateLimiterManager(RateLimiterManager):
         identifiers: Mapping[str, str] | None = None,
         limits: Mapping[str, Sequence[RateLimit]] | None = None,
         cost: int = 1,
+        on_unavailable: OnUnavailable | None = None,
     ) -> RateLimitResult:
-        """Test all limits and, if all have room, hit each."""
+        """Test all limits and, if all have room, hit each. The count is always at hand."""
         if type(cost) is not int or cost < 1:
             raise InvalidInput(f"The cost {cost!r} is not usable: give an integer of at least 1.")
         counted = self._counted(limit_types, identifiers or {}, limits or {})

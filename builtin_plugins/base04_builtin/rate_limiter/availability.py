@@ -1,0 +1,57 @@
+"""Whether calls can be counted, found out apart from them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from base04_hookspecs.redis import RedisManager
+
+log = structlog.get_logger()
+
+_PAUSE_S: Final = 0.25
+
+
+class Availability:
+    """After a call could not be counted, no further one tries before the store has answered a ping.
+
+    So an outage costs the callers of its first moment a time-out, and nobody else.
+    """
+
+    def __init__(self, redis: RedisManager, on_return: Callable[[], None]) -> None:
+        self._redis = redis
+        self._on_return = on_return
+        self._task: asyncio.Task[None] | None = None
+        self.away = False
+
+    def lost(self, error: Exception) -> None:
+        """Note that a call could not be counted."""
+        if self.away:
+            return
+        self.away = True
+        log.warning("rate limits cannot be counted", error=str(error))
+        self._task = asyncio.create_task(self._watch(), name="rate-limiter-return")
+
+    async def look(self) -> bool:
+        """Ask the store whether it is there."""
+        reachable = await self._redis.ping()
+        if reachable and self.away:
+            self.away = False
+            log.info("rate limits are counted again")
+            self._on_return()
+        return reachable
+
+    async def stop(self) -> None:
+        """Look no more."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _watch(self) -> None:
+        while self.away:
+            if not await self.look():
+                await asyncio.sleep(_PAUSE_S)

@@ -1,0 +1,165 @@
+"""Which limits a call meets, and counting it.
+
+A call is counted once at each level. Over HTTP the address is counted first, before anybody is authenticated, then
+the user, the API key and the action in a second step; what comes in otherwise is counted in one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any, Final, Literal, cast
+
+from base04_hookspecs.context import ANONYMOUS, Principal
+from base04_hookspecs.errors import InvalidInput, InvalidToken, RateLimited
+from base04_hookspecs.manager import Manager
+from base04_hookspecs.rate_limiter import LimitState, RateLimit, RateLimiterManager
+
+ADDRESS: Final = ("ip",)
+CALLER: Final = ("user", "api_key")
+ALL: Final = (*ADDRESS, *CALLER)
+
+_OWN_LIMIT: Final = "rate_limit"
+
+OnUnavailable = Literal["open", "closed", "local"]
+"""What becomes of calls that cannot be counted: they pass, they are refused, or this process counts them alone."""
+
+FindManager = Callable[[str], Manager | None]
+
+
+class RouteChoices:
+    """What becomes of calls that cannot be counted, by path; the first pattern that fits decides."""
+
+    def __init__(self, choices: OnUnavailable | Mapping[str, OnUnavailable] | None = None) -> None:
+        self._choices = {"*": choices} if isinstance(choices, str) else dict(choices or {})
+        self._found = lru_cache(maxsize=1024)(self._find)
+
+    def __bool__(self) -> bool:
+        return bool(self._choices)
+
+    def of(self, path: str) -> OnUnavailable | None:
+        """Return the choice for a path, None to leave it to the rate limiter."""
+        return self._found(path)
+
+    def _find(self, path: str) -> OnUnavailable | None:
+        return next((choice for pattern, choice in self._choices.items() if fnmatchcase(path, pattern)), None)
+
+
+class Limits:
+    """Counts calls with the rate limiter of one generation; where there is none, nothing is limited."""
+
+    def __init__(self, find: FindManager, choices: RouteChoices | None = None) -> None:
+        self._find = find
+        self._choices = choices or RouteChoices()
+
+    async def count(
+        self,
+        types: Sequence[str],
+        principal: Principal,
+        client_ip: str | None,
+        path: str,
+        action: str | None = None,
+        limits: Sequence[RateLimit] = (),
+        cost: int = 1,
+    ) -> Sequence[LimitState]:
+        """Count a call at some levels, and at that of an action with limits of its own; return how they stand.
+
+        Raises:
+            RateLimited: one of them refuses, and nothing was counted.
+            ManagerUnavailable: it cannot be counted, and is not to pass then.
+        """
+        limiter = cast("RateLimiterManager | None", self._find("rate_limiter"))
+        if limiter is None:
+            return ()
+        identifiers: dict[str, str] = {}
+        for name in types:
+            who = client_ip if name == "ip" else principal.user_id if name == "user" else principal.api_key_id
+            if who:
+                identifiers[name] = who
+        replaced = _own_limits_of(principal, identifiers)
+        if limits:
+            identifiers["action"] = f"{action}:{caller_of(principal, client_ip)}"
+            replaced = {"action": limits} if replaced is None else {**replaced, "action": limits}
+        if not identifiers:
+            return ()
+        choice = self._choices.of(path) if self._choices else None
+        if choice is None:
+            result = await limiter.check_rate_limit(
+                tuple(identifiers), identifiers=identifiers, limits=replaced, cost=cost
+            )
+        else:
+            further: dict[str, Any] = {"on_unavailable": choice}
+            result = await limiter.check_rate_limit(
+                tuple(identifiers), identifiers=identifiers, limits=replaced, cost=cost, **further
+            )
+        if result["allowed"]:
+            return result["limits"]
+        raise RateLimited(
+            f"Too many calls: {'this' if action is None else repr(action)} can be called again in "
+            f"{result['retry_after']:.1f} s.",
+            retry_after=result["retry_after"],
+            exceeded=list(dict.fromkeys([*result["exceeded_types"], *result["banned"]])),
+            banned=result["banned"],
+            limits=result["limits"],
+        )
+
+    async def charge(self, client_ip: str | None, path: str, cost: int) -> None:
+        """Count a violation against the address; whether it still may go on is seen at its next call."""
+        if cost > 0 and client_ip:
+            try:
+                await self.count(ADDRESS, ANONYMOUS, client_ip, path, cost=cost)
+            except RateLimited:
+                return
+
+
+def _own_limits_of(principal: Principal, identifiers: Mapping[str, str]) -> dict[str, Sequence[RateLimit]] | None:
+    """Return the limits that a key or a token brings in place of those there are."""
+    own = principal.claims.get(_OWN_LIMIT)
+    level = "api_key" if principal.api_key_id else "user"
+    return {level: own_limits(own)} if own is not None and level in identifiers else None
+
+
+@lru_cache(maxsize=1024)
+def own_limits(text: object) -> tuple[RateLimit, ...]:
+    """Return the limits that the claim ``rate_limit`` of a token, or an API key, brings.
+
+    Raises:
+        InvalidToken: they cannot be read.
+    """
+    try:
+        if isinstance(text, str):
+            return (RateLimit.parse(text),)
+    except InvalidInput as error:
+        raise InvalidToken(f"its claim rate_limit cannot be read: {error}") from error
+    raise InvalidToken("its claim rate_limit is not a text")
+
+
+def check_own_limits(principal: Principal) -> None:
+    """Refuse a principal whose own limit cannot be read, rather than not to limit it.
+
+    Raises:
+        InvalidToken: it cannot be read.
+    """
+    own = principal.claims.get(_OWN_LIMIT) if principal.claims else None
+    if own is not None and not isinstance(own, str):  # a list cannot be looked up
+        raise InvalidToken("its claim rate_limit is not a text")
+    if own is not None:
+        own_limits(own)
+
+
+def caller_of(principal: Principal, client_ip: str | None) -> str:
+    """Return who an action's own limit counts; IPv6 addresses by /64, as all limits do."""
+    return principal.user_id or principal.api_key_id or network_of(client_ip) or "anonymous"
+
+
+@lru_cache(maxsize=4096)
+def network_of(address: str | None) -> str | None:
+    """Return what an address counts as: the /64 of an IPv6 one, else itself."""
+    if address is None or ":" not in address:
+        return address
+    try:
+        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
+    except ValueError:
+        return address
