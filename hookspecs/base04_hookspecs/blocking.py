@@ -11,7 +11,7 @@ Generated: do not edit, run ``python -m base04_hookspecs._generate_blocking``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -41,7 +41,7 @@ from base04_hookspecs.hooks import HookCallback, HookInfo
 from base04_hookspecs.jwt import ClaimsSource, TokenPair
 from base04_hookspecs.markers import AccessRole
 from base04_hookspecs.module import ModuleInfo
-from base04_hookspecs.rate_limiter import RateLimit, RateLimitInfo, RateLimitResult
+from base04_hookspecs.rate_limiter import OnUnavailable, RateLimit, RateLimitInfo, RateLimitResult
 from base04_hookspecs.redis import AtomicScript, GapCallback, MessageCallback
 from base04_hookspecs.services import ServiceHook, ServiceInfo
 from base04_hookspecs.state import State, StateCallback, StateChange, StateTransition, StateType, TransitionTable
@@ -99,6 +99,9 @@ class HooksManager(Manager, Protocol):
 
     def trigger_hook(self, name: str, /, **data: Any) -> list[Any]:
         """Call all callbacks, one after the other, and return what those that succeeded returned."""
+
+    def has_callbacks(self, name: str) -> bool:
+        """Tell whether somebody listens; where nobody does, ``trigger_hook`` need not be called. Does no I/O."""
 
     def list_hooks(self) -> list[HookInfo]:
         """Return all hooks that were declared, listened to or triggered, by name."""
@@ -209,6 +212,9 @@ class RedisManager(Manager, Protocol):
 
     def run_script(self, script: AtomicScript, keys: Sequence[str], args: Sequence[str | int | float]) -> Any:
         """Run an atomic script. In a cluster all keys must share a slot: build them with ``key_name(slot=...)``."""
+
+    def local_object(self, name: str, make: Callable[[], object]) -> object | None:
+        """Return the object of that name that lives as long as this store, made by the first who asks for it."""
 
     def publish(self, channel: str, message: Any) -> int:
         """Send a JSON message to a channel and return how many subscribers got it, as far as is known."""
@@ -364,6 +370,7 @@ class RateLimiterManager(Manager, Protocol):
         identifiers: Mapping[str, str] | None = None,
         limits: Mapping[str, Sequence[RateLimit]] | None = None,
         cost: int = 1,
+        on_unavailable: OnUnavailable | None = None,
     ) -> RateLimitResult:
         """Check the limits of all types and, if all allow it, consume ``cost`` from each."""
 

@@ -26,8 +26,9 @@ Messages never hold a secret. Over HTTP each class has one status and one proble
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class Base04Error(Exception):
@@ -119,12 +120,25 @@ class PermissionDenied(Base04Error):
 
 
 class RateLimited(Base04Error):
-    """Too many calls. ``retry_after`` is in seconds; ``exceeded`` names the limit types that refused."""
+    """Too many calls. ``retry_after`` is in seconds; ``exceeded`` names the limit types that refused.
 
-    def __init__(self, message: str, *, retry_after: float, exceeded: Sequence[str] = ()) -> None:
+    ``banned`` names those of them that refused because of a ban, ``limits`` are the limits as they stand.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float,
+        exceeded: Sequence[str] = (),
+        banned: Sequence[str] = (),
+        limits: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
         super().__init__(message)
         self.retry_after = retry_after
         self.exceeded = tuple(exceeded)
+        self.banned = tuple(banned)
+        self.limits = tuple(limits)
 
 
 class ActionError(Base04Error):

@@ -57,6 +57,10 @@ class HooksManager(Manager):
         One that raises is logged and counted, and does not stop the next.
         """
 
+    def has_callbacks(self, name: str) -> bool:
+        """Tell whether somebody listens; where nobody does, ``trigger_hook`` need not be called. Does no I/O."""
+        return True
+
     @abstractmethod
     async def list_hooks(self) -> list[HookInfo]:
         """Return all hooks that were declared, listened to or triggered, by name."""

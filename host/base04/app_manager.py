@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 import structlog
 
+from base04.audit import AuditLog
 from base04.contributions import collect
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery, discover
@@ -20,6 +21,7 @@ from base04.errors import StopError
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
 from base04.health import HealthMonitor
 from base04.lifecycle import Started, start_all, stop_each, within
+from base04.limits import RouteChoices
 from base04.pipeline import Pipeline, WorkerPool
 from base04.provider_settings import check_all
 from base04.recovery import Recovery
@@ -87,6 +89,7 @@ class AppManager(contract.AppManager):
         renewal = Renewal(self)
         self._recovery = Recovery(self, renewal)
         self._rotation = Rotation(self, renewal)
+        self.audit = AuditLog(self)
         self._start_order: list[Running] = []
         self._workers = WorkerPool()
 
@@ -137,6 +140,7 @@ class AppManager(contract.AppManager):
         self._start_order = list(started.running.values())
         self._announce_replacements()
         await self.adopt(self.build(started))
+        await self.audit.start()
         for name, step in self.generation.contributions.startup:
             await self._take_step("startup", name, step)
         self.health.start()
@@ -153,6 +157,7 @@ class AppManager(contract.AppManager):
             before=generation.contributions.before_action,
             after=generation.contributions.after_action,
             workers=self._workers,
+            choices=RouteChoices(self.settings.server.rate_limit_on_unavailable),
         )
         generation.asgi = build_stack(generation, self)
         return generation
@@ -164,6 +169,7 @@ class AppManager(contract.AppManager):
             websocket.bind(self.run_action)
             websocket.bind_authorizers(generation.contributions.authorize_room)
         previous, self._generation = self._generation, generation
+        await self.audit.adopt(generation)
         kept = {id(item.manager) for item in generation.running.values()}
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
@@ -200,6 +206,7 @@ class AppManager(contract.AppManager):
     async def _wind_up(self) -> list[Exception]:
         """Stop whatever has started, let go of the folder, and return what went wrong."""
         await self._end_background_work()
+        await self.audit.stop()
         errors = await stop_each(self._start_order)
         self._workers.close()
         self._generation, self._start_order = None, []

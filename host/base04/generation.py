@@ -63,9 +63,15 @@ class Generation:
     asgi: ASGIApp = field(init=False)
     _pins: int = 0
     _unpinned: asyncio.Event | None = None
+    _defaults: Mapping[str, Manager] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._defaults = {key.role: item.manager for key, item in self.running.items() if key.instance == "default"}
 
     def find(self, role: str, instance: str = "default") -> Manager | None:
         """Return a running manager, None where there is none."""
+        if instance == "default":
+            return self._defaults.get(role)
         found = self.running.get(InstanceKey(role, instance))
         return found.manager if found is not None else None
 

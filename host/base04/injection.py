@@ -63,6 +63,11 @@ class HandlerCall:
             action, handler, signature.asynchronous, signature.managers, signature.contexts, action.info["timeout"]
         )
 
+    @property
+    def alone(self) -> bool:
+        """Whether the handler runs on the loop and asks for nothing but its arguments."""
+        return self.asynchronous and not self.managers and not self.contexts
+
     def injected(self, lookup: ManagerLookup, context: Callable[[], ActionContext]) -> dict[str, Any]:
         """Return the managers and contexts that the handler asks for, by parameter.
 

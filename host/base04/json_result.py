@@ -9,8 +9,8 @@ import orjson
 _PLAIN: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
-def json_result(value: Any) -> Any:
-    """Return a value that is JSON: the very same, or for dataclasses, dates and the like what they become in JSON.
+def json_result(value: Any) -> tuple[Any, bytes]:
+    """Return a value that is JSON, and its text: the very same, or what dataclasses, dates and the like become in JSON.
 
     Raises:
         TypeError: it cannot become JSON.
@@ -21,9 +21,9 @@ def json_result(value: Any) -> Any:
     except TypeError:
         written = orjson.dumps(value)
         _refuse_not_finite(value, written)
-        return orjson.loads(written)
+        return orjson.loads(written), written
     _refuse_not_finite(value, written)
-    return value
+    return value, written
 
 
 def _refuse_not_finite(value: Any, written: bytes) -> None:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import ipaddress
 import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Literal, cast
 
+import orjson
 import structlog
 
 from base04.injection import HandlerCall, ManagerLookup, Report, action_context
 from base04.json_result import json_result
-from base04.supervision import GRACE_S
+from base04.limits import ALL, Limits, RouteChoices
+from base04.supervision import GRACE_S, supervise
 from base04.worker_pool import CallTimeout, WorkerPool
 from base04_hookspecs.action_discovery import Action, ActionCatalogue, ActionContext, ActionDiscoveryManager
 from base04_hookspecs.context import Principal, RequestContext, use_request
@@ -38,15 +39,12 @@ from base04_hookspecs.errors import (
 )
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.host_hooks import ActionCall, ActionOutcome, AfterAction, BeforeAction
-from base04_hookspecs.rate_limiter import RateLimiterManager
+from base04_hookspecs.rate_limiter import LimitState
 
 __all__ = ["MAX_DEPTH", "ManagerLookup", "Pipeline", "WorkerPool"]
 
 MAX_DEPTH: Final = 16
 """How deep actions may call each other."""
-
-_LIMIT_TYPES: Final = ("ip", "user", "api_key")
-_ACTION_LIMIT_TYPES: Final = (*_LIMIT_TYPES, "action")
 
 _PASSED_ON: Final = (
     AuthenticationError,
@@ -62,6 +60,9 @@ _PASSED_ON: Final = (
 """What a handler may raise for its caller to see. Anything else is a failure of the handler."""
 
 
+Status = Literal["succeeded", "failed", "timeout", "cancelled"]
+
+
 class Pipeline:
     """Runs actions with the managers of one generation.
 
@@ -71,6 +72,7 @@ class Pipeline:
         after: what is called after each action whose ``before`` callables ran.
         workers: the threads for handlers that are not async; several pipelines may share them.
         grace: how many seconds a handler that was cancelled may take to clean up.
+        choices: what becomes of calls that cannot be counted.
     """
 
     def __init__(
@@ -81,12 +83,14 @@ class Pipeline:
         after: Sequence[AfterAction] = (),
         workers: WorkerPool | None = None,
         grace: float = GRACE_S,
+        choices: RouteChoices | None = None,
     ) -> None:
         self._managers = managers
         self._before = tuple(before)
         self._after = tuple(after)
         self._workers = workers if workers is not None else WorkerPool()
         self._grace = grace
+        self._limits = Limits(managers.get, choices)
         self._calls: dict[str, HandlerCall] = {}
 
     @property
@@ -94,12 +98,18 @@ class Pipeline:
         """The threads for handlers that are not async."""
         return self._workers
 
+    @property
+    def limits(self) -> Limits:
+        """What counts the calls."""
+        return self._limits
+
     async def run(
         self, name: str, args: Mapping[str, Any] | None, context: RequestContext, *, report: Report | None = None
     ) -> Any:
         """Run an action and return its result, which is JSON.
 
-        A ``context`` that belongs to a running action makes this a nested call: same principal, not limited again.
+        A ``context`` that belongs to a running action makes this a nested call: same principal, not limited again. One
+        that came over HTTP has been counted there, and is counted here for the action's own limit alone.
 
         Raises:
             UnknownAction: there is none, or several have this short name.
@@ -111,25 +121,23 @@ class Pipeline:
             ActionTimeout: the handler took longer than its action allows.
             ActionFailed: the handler raised, or its result is not as declared; the log has the details.
         """
-        action = self._find(name)
+        action = self.find(name)
         nested = context.action is not None
         context = _entered(context, action, nested=nested)
         with use_request(context):
-            _authorise(action, context.principal)
-            if not nested and context.principal.method != "local":
-                await self._limit(action, context)
-            call = ActionCall(action.info, action.validate({} if args is None else args), context)
-            if self._before:
-                await self._prepare(action, call)
-            outcome = await self._execute(action, call, report)
-            for step in self._after:
-                await self._follow(step, call, outcome)
-            await self._announce(call, outcome)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.result
+            if nested:
+                _authorise(action, context.principal)
+            else:
+                await self.admit(action, context, () if context.source == "http" else ALL)
+            result, _ = await self._complete(action, args, context, report)
+        return result
 
-    def _find(self, name: str) -> Action:
+    def find(self, name: str) -> Action:
+        """Return an action by its full or unambiguous short name.
+
+        Raises:
+            UnknownAction: there is none, or several have this short name.
+        """
         discovery = self._managers.get("action_discovery")
         if discovery is None:
             raise ManagerUnavailable("No 'action_discovery' manager is running just now, so no action can be found.")
@@ -139,24 +147,70 @@ class Pipeline:
             raise _unknown(name, catalogue)
         return action
 
-    async def _limit(self, action: Action, context: RequestContext) -> None:
-        limiter = cast("RateLimiterManager | None", self._managers.get("rate_limiter"))
-        if limiter is None:
-            return
-        if action.limits:
-            result = await limiter.check_rate_limit(
-                _ACTION_LIMIT_TYPES,
-                identifiers={"action": f"{action.name}:{_caller(context)}"},
-                limits={"action": action.limits},
-            )
-        else:
-            result = await limiter.check_rate_limit(_LIMIT_TYPES)
-        if not result["allowed"]:
-            raise RateLimited(
-                f"Too many calls: {action.name!r} can be called again in {result['retry_after']:.1f} s.",
-                retry_after=result["retry_after"],
-                exceeded=list(dict.fromkeys([*result["exceeded_types"], *result["banned"]])),
-            )
+    async def admit(self, action: Action, context: RequestContext, levels: Sequence[str]) -> Sequence[LimitState]:
+        """Authorise a caller and count the call at some levels and at the action's own; return how they stand.
+
+        ``context`` is that of the run, which names the action.
+
+        Raises:
+            AuthenticationError: the caller is anonymous, and the action is not public.
+            PermissionDenied: permissions are missing.
+            RateLimited: too many calls.
+        """
+        _authorise(action, context.principal)
+        if context.principal.method == "local" or not (levels or action.limits):
+            return ()
+        return await self._limits.count(
+            levels, context.principal, context.client_ip, f"/actions/{action.name}", action.name, action.limits
+        )
+
+    async def run_admitted(self, action: Action, args: Mapping[str, Any] | None, context: RequestContext) -> bytes:
+        """Run an action whose caller was admitted, in the context of the run, and return its result as JSON text.
+
+        Raises:
+            Base04Error: as ``run``.
+        """
+        if self._before or self._after or self._listened:
+            _, written = await self._complete(action, args, context, None)
+            return written
+        call = ActionCall(action.info, action.validate({} if args is None else args), context)
+        try:
+            plan = self._plan(action)
+            if plan.alone:
+                result = await supervise(plan.handler(**call.args), plan.timeout, grace=self._grace)
+            else:
+                result = await self._call(action, call, None)
+            return _checked(action, result)[1]
+        except GeneratorExit:  # this very run is being closed
+            raise
+        except BaseException as raised:
+            _, error = _failure(call, raised)
+            if error is raised:
+                raise
+            raise error from error.__cause__
+
+    @property
+    def _listened(self) -> bool:
+        """Whether somebody wants to hear of actions that were run."""
+        hooks = cast("HooksManager | None", self._managers.get("hooks"))
+        return hooks is not None and hooks.has_callbacks("action.executed")
+
+    async def _complete(
+        self, action: Action, args: Mapping[str, Any] | None, context: RequestContext, report: Report | None
+    ) -> tuple[Any, bytes]:
+        call = ActionCall(action.info, action.validate({} if args is None else args), context)
+        if self._before:
+            await self._prepare(action, call)
+        outcome, written = await self._execute(action, call, report)
+        if self._after:
+            for step in self._after:
+                await self._follow(step, call, outcome)
+            if outcome.error is None:
+                written = orjson.dumps(outcome.result)  # whoever followed may have changed it
+        await self._announce(call, outcome)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome.result, written
 
     async def _prepare(self, action: Action, call: ActionCall) -> None:
         """Call what comes before, and check the arguments again: they may have been replaced."""
@@ -172,32 +226,25 @@ class Pipeline:
         except InvalidInput as error:
             raise _failed(call, error) from error
 
-    async def _execute(self, action: Action, call: ActionCall, report: Report | None) -> ActionOutcome:
-        """Run the handler; whatever happens becomes an outcome."""
+    async def _execute(self, action: Action, call: ActionCall, report: Report | None) -> tuple[ActionOutcome, bytes]:
+        """Run the handler; whatever happens becomes an outcome. Return it, and the result as JSON text."""
         result: Any = None
+        written = b"null"
         error: BaseException | None = None
-        status: Literal["succeeded", "failed", "timeout", "cancelled"] = "succeeded"
+        status: Status = "succeeded"
         started = time.perf_counter()
         try:
             result = await self._call(action, call, report)
-            result = _checked(action, result)
-        except asyncio.CancelledError as cancelled:
-            status, error = "cancelled", cancelled
-        except CallTimeout as late:
-            status, error = "timeout", _timed_out(call, late)
-        except _PASSED_ON as refused:
-            status, error = "failed", refused
+            result, written = _checked(action, result)
         except GeneratorExit:  # this very run is being closed
             raise
         except BaseException as raised:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a handler end only its run
-            status, error = "failed", _failed(call, raised)
-            error.__cause__ = raised
-        return ActionOutcome(status, None if error is not None else result, error, time.perf_counter() - started)
+            status, error = _failure(call, raised)
+        duration = time.perf_counter() - started
+        return ActionOutcome(status, None if error is not None else result, error, duration), written
 
     async def _call(self, action: Action, call: ActionCall, report: Report | None) -> Any:
-        plan = self._calls.get(action.name)
-        if plan is None or plan.action is not action:
-            plan = self._calls[action.name] = HandlerCall.of(action)
+        plan = self._plan(action)
         if not plan.managers and not plan.contexts:
             return await plan.run(call.args, self._workers, self._grace)
 
@@ -209,6 +256,18 @@ class Pipeline:
 
         arguments = {**call.args, **plan.injected(self._managers, context)}
         return await plan.run(arguments, self._workers, self._grace)
+
+    def _plan(self, action: Action) -> HandlerCall:
+        """Return how the handler of an action is called.
+
+        Raises:
+            ConfigurationError: its signature cannot be used.
+        """
+        name = action.info["name"]
+        plan = self._calls.get(name)
+        if plan is None or plan.action is not action:
+            plan = self._calls[name] = HandlerCall.of(action)
+        return plan
 
     async def _follow(self, step: AfterAction, call: ActionCall, outcome: ActionOutcome) -> None:
         try:
@@ -224,7 +283,7 @@ class Pipeline:
 
     async def _announce(self, call: ActionCall, outcome: ActionOutcome) -> None:
         hooks = cast("HooksManager | None", self._managers.get("hooks"))
-        if hooks is None:
+        if hooks is None or not self._listened:
             return
         try:
             await hooks.trigger_hook(
@@ -252,7 +311,7 @@ def _unknown(name: str, catalogue: ActionCatalogue) -> UnknownAction:
 
 def _entered(context: RequestContext, action: Action, *, nested: bool) -> RequestContext:
     if not nested:
-        return dataclasses.replace(context, action=action.name)
+        return RequestContext(context.request_id, context.principal, context.client_ip, context.source, action.name)
     if context.depth >= MAX_DEPTH:
         raise ActionFailed(
             f"The action {action.name!r} is not run: actions have called each other {MAX_DEPTH} deep already.",
@@ -272,36 +331,32 @@ def _authorise(action: Action, principal: Principal) -> None:
         raise PermissionDenied(f"The action {action.name!r} needs the permission {needed}.", missing)
 
 
-def _caller(context: RequestContext) -> str:
-    """Return who an action's own limit counts; IPv6 addresses by /64, as all limits do."""
-    principal = context.principal
-    known = principal.user_id or principal.api_key_id
-    if known:
-        return known
-    address = context.client_ip
-    if address is None:
-        return "anonymous"
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network(f"{address.partition('%')[0]}/64", strict=False))
-    except ValueError:
-        return address
-
-
-def _checked(action: Action, result: Any) -> Any:
-    """Return the result as JSON.
+def _checked(action: Action, result: Any) -> tuple[Any, bytes]:
+    """Return the result as JSON, and written as such.
 
     Raises:
         TypeError, ValueError: it is not JSON, or not as declared.
     """
-    result = json_result(result)
+    result, written = json_result(result)
     if action.check_result is not None:
         try:
             action.check_result(result)
         except InvalidInput as error:
             raise ValueError(str(error)) from error
-    return result
+    return result, written
+
+
+def _failure(call: ActionCall, raised: BaseException) -> tuple[Status, BaseException]:
+    """Return how a run ended that raised, and what its caller sees of it."""
+    if isinstance(raised, asyncio.CancelledError):
+        return "cancelled", raised
+    if isinstance(raised, CallTimeout):
+        return "timeout", _timed_out(call, raised)
+    if isinstance(raised, _PASSED_ON):
+        return "failed", raised
+    error = _failed(call, raised)
+    error.__cause__ = raised
+    return "failed", error
 
 
 def _failed(call: ActionCall, error: BaseException) -> ActionFailed:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from base04.errors import SettingsError, SettingsFault
+from base04.limits import OnUnavailable
 from base04.settings_keys import unknown_keys
 from base04.settings_source import (
     KeyPath,
@@ -41,6 +42,8 @@ class ServerSettings(BaseModel):
     trusted_proxies: tuple[str, ...] = ()
     drain_timeout: Duration = 30.0
     health_interval: Duration = 5.0
+    denial_cost: Annotated[int, Field(ge=1, le=1000)] = 10
+    rate_limit_on_unavailable: OnUnavailable | dict[str, OnUnavailable] | None = None
 
 
 class PluginSettings(BaseModel):
@@ -80,6 +83,21 @@ class LogSettings(BaseModel):
     format: typing.Literal["auto", "console", "json"] = "auto"
 
 
+class AuditSettings(BaseModel):
+    """What the audit log keeps.
+
+    Denials of one address for one reason are written one by one only once in each ``window``, then counted; of at most
+    ``window_size`` addresses and reasons, then all others together. ``most_denials`` bounds how many are kept.
+    """
+
+    model_config = _CONFIG
+
+    retention: Duration = 90 * 86400.0
+    window: Duration = 60.0
+    window_size: Annotated[int, Field(ge=1, le=10_000)] = 256
+    most_denials: Annotated[int, Field(ge=1)] = 100_000
+
+
 class HostSettings(BaseModel):
     """Everything that the host reads. ``document`` keeps what was written, for the providers and for error messages."""
 
@@ -90,6 +108,7 @@ class HostSettings(BaseModel):
     plugins: PluginSettings = PluginSettings()
     managers: dict[str, RoleSettings] = Field(default_factory=dict)
     log: LogSettings = LogSettings()
+    audit: AuditSettings = AuditSettings()
 
     _document: SettingsDocument = PrivateAttr(default_factory=SettingsDocument)
 

@@ -31,9 +31,15 @@ async def supervise(coroutine: Coroutine[Any, Any, Any], timeout: float | None, 
         RuntimeError: it raised ``CancelledError`` or ``GeneratorExit`` though nobody had cancelled it.
         BaseException: what it raises.
     """
+    try:
+        waited = coroutine.send(None)
+    except StopIteration as done:  # it waited for nothing, so nobody can have cancelled it
+        return done.value
+    except (asyncio.CancelledError, GeneratorExit) as raised:
+        raise _not_cancelled(raised) from raised
     task = asyncio.current_task()
     before = task.cancelling() if task is not None else 0
-    run = _Supervised(coroutine, timeout, grace)
+    run = _Supervised(coroutine, waited, timeout, grace)
     result: Any = None
     error: BaseException | None = None
     try:
@@ -49,16 +55,18 @@ async def supervise(coroutine: Coroutine[Any, Any, Any], timeout: float | None, 
     if run.expired:
         raise CallTimeout(f"The handler took longer than {timeout} s.") from error
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
-        raise RuntimeError(  # noqa: TRY004 - not about a type
-            f"The handler raised {type(error).__name__}, though nobody had cancelled it."
-        ) from error
+        raise _not_cancelled(error) from error
     if error is not None:
         raise error
     return result
 
 
+def _not_cancelled(error: BaseException) -> RuntimeError:
+    return RuntimeError(f"The handler raised {type(error).__name__}, though nobody had cancelled it.")
+
+
 class _Supervised:
-    """Drives a coroutine step by step, as ``await`` does, and keeps the last word on its cancellation."""
+    """Drives a coroutine on from where it waits, as ``await`` does, and keeps the last word on its cancellation."""
 
     __slots__ = (
         "_coroutine",
@@ -68,13 +76,15 @@ class _Supervised:
         "_task",
         "_timeout",
         "_timers",
+        "_waited",
         "cancelled",
         "closed",
         "expired",
     )
 
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], timeout: float | None, grace: float) -> None:
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], waited: Any, timeout: float | None, grace: float) -> None:
         self._coroutine = coroutine
+        self._waited = waited
         self._timeout = timeout
         self._grace = grace
         self._given_up = False
@@ -84,11 +94,7 @@ class _Supervised:
         self.cancelled = 0
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        coroutine = self._coroutine
-        try:
-            waited = coroutine.send(None)
-        except StopIteration as done:
-            return done.value
+        coroutine, waited = self._coroutine, self._waited
         self._arm()
         try:
             while True:

@@ -15,6 +15,7 @@ import structlog.testing
 import yaml
 
 from base04 import AppManager
+from base04.audit_table import AuditQuery
 from base04.settings import load_settings
 from base04_hookspecs import ANONYMOUS, Principal, host_hooks
 from base04_hookspecs.context import RequestContext
@@ -232,15 +233,16 @@ async def test_office_hears_of_what_is_to_be_audited(folder: Path) -> None:
             assert (await http.get("/managers", headers={"x-api-key": key})).status_code == 403
             made = await http.post("/api-keys", json={"user_id": "bob"}, headers={"x-api-key": key})
             await http.delete(f"/api-keys/{made.json()['key_id']}", headers={"x-api-key": key})
+            await manager.audit.query(AuditQuery())  # what was denied is told in the background
     heard = [(line["what"], line["outcome"], line["user_id"]) for line in logs if line["event"] == "audit"]
-    assert heard == [
-        ("auth.denied", "denied", None),
-        ("auth.denied", "denied", "ada"),
+    assert sorted(heard, key=str) == [
         ("api_key.created", "success", "ada"),
         ("api_key.revoked", "success", "ada"),
+        ("auth.denied", "denied", "ada"),
+        ("auth.denied", "denied", None),
     ]
     page = (DOCS / "write-a-plugin.md").read_text(encoding="utf-8")
-    assert all(f"| `{event}` |" in page for event, _, _ in heard)
+    assert all(f"`{event}`" in page for event, _, _ in heard)
 
 
 async def test_named_instance_reaches_a_handler(folder: Path) -> None:

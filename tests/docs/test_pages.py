@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from base04.cli.program import program
-from base04.settings import HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
+from base04.settings import AuditSettings, HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
 from base04_hookspecs import host_hooks
 from base04_hookspecs.roles import ROLES
 from docs_kit import DOCS, EXAMPLES, Block, blocks, example_files, exchanges, pages
@@ -129,7 +129,12 @@ def test_every_settings_key_of_the_host_is_documented(key: str) -> None:
 def test_settings_page_shows_every_key_of_the_host() -> None:
     shown = yaml.safe_load((EXAMPLES / "run" / "base04.yaml").read_text(encoding="utf-8"))
     assert shown.keys() == HostSettings.model_fields.keys()
-    for section, model in (("server", ServerSettings), ("plugins", PluginSettings), ("log", LogSettings)):
+    for section, model in (
+        ("server", ServerSettings),
+        ("plugins", PluginSettings),
+        ("log", LogSettings),
+        ("audit", AuditSettings),
+    ):
         assert shown[section].keys() == model.model_fields.keys()
     keys = {key for role in shown["managers"].values() for key in role}
     assert keys >= RoleSettings.model_fields.keys()

@@ -22,6 +22,7 @@ from docs_kit import DOCS, EXAMPLES, SAMPLES, blocks, environment, exchanges
 START_TIMEOUT_S = 60
 
 SETUP: dict[str, tuple[tuple[Path, ...], Path | None]] = {
+    "authentication.md": ((), None),
     "run.md": ((), None),
     "write-a-plugin.md": ((EXAMPLES / "hello_plugin", SAMPLES / "mailer"), EXAMPLES / "office"),
     "swap-a-manager.md": ((SAMPLES / "limits_rate_limiter",), EXAMPLES / "swap"),

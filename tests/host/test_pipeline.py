@@ -83,9 +83,13 @@ class Limiter:
 
 
 class Hooks:
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, listening: bool = True) -> None:
         self.events: list[dict[str, Any]] = []
         self.error = error
+        self.listening = listening
+
+    def has_callbacks(self, name: str) -> bool:
+        return self.listening
 
     async def trigger_hook(self, name: str, /, **data: Any) -> list[Any]:
         self.events.append({"hook": name, **data})
@@ -220,7 +224,29 @@ async def test_refused_caller_learns_nothing_of_the_arguments() -> None:
 # limiting
 
 
+def from_socket(context: RequestContext) -> RequestContext:
+    """Return a context in which nothing has been counted."""
+    return dataclasses.replace(context, source="websocket")
+
+
 async def test_limits_are_checked_in_one_step_within_the_request() -> None:
+    async def handler() -> None: ...
+
+    limiter = Limiter()
+    limits = (RateLimit(20, 60),)
+    plain, limited = action(handler, "pack.plain"), action(handler, "pack.limited", limits=limits)
+    line = pipeline(plain, limited, managers={"rate_limiter": limiter})
+    await line.run("plain", {}, from_socket(CONTEXT))
+    await line.run("limited", {}, from_socket(CONTEXT))
+    who = {"ip": CONTEXT.client_ip, "user": "ada"}
+    assert limiter.calls == [
+        (("ip", "user"), who, None),
+        (("ip", "user", "action"), {**who, "action": "pack.limited:ada"}, {"action": limits}),
+    ]
+    assert [context and context.action for context in limiter.contexts] == ["pack.plain", "pack.limited"]
+
+
+async def test_call_that_http_has_counted_is_counted_for_the_actions_own_limit_alone() -> None:
     async def handler() -> None: ...
 
     limiter = Limiter()
@@ -229,11 +255,27 @@ async def test_limits_are_checked_in_one_step_within_the_request() -> None:
     line = pipeline(plain, limited, managers={"rate_limiter": limiter})
     await line.run("plain", {}, CONTEXT)
     await line.run("limited", {}, CONTEXT)
-    assert limiter.calls == [
-        (("ip", "user", "api_key"), None, None),
-        (("ip", "user", "api_key", "action"), {"action": "pack.limited:ada"}, {"action": limits}),
-    ]
-    assert [context and context.action for context in limiter.contexts] == ["pack.plain", "pack.limited"]
+    assert limiter.calls == [(("action",), {"action": "pack.limited:ada"}, {"action": limits})]
+
+
+@pytest.mark.parametrize(
+    ("principal", "level", "identifier"),
+    [
+        (Principal("ada", (), "api_key", api_key_id="key", claims={"rate_limit": "5/day"}), "api_key", "key"),
+        (Principal("ada", (), "token", api_key_id="key", claims={"rate_limit": "5/day"}), "api_key", "key"),
+        (Principal("ada", (), "token", claims={"rate_limit": "5/day"}), "user", "ada"),
+    ],
+)
+async def test_limit_of_a_key_or_a_token_takes_the_place_of_those_of_its_level(
+    principal: Principal, level: str, identifier: str
+) -> None:
+    async def handler() -> None: ...
+
+    limiter = Limiter()
+    line = pipeline(action(handler), managers={"rate_limiter": limiter})
+    await line.run("run", {}, RequestContext("r", principal, "192.0.2.1", "websocket"))
+    (_, identifiers, limits) = limiter.calls[0]
+    assert (identifiers[level], limits) == (identifier, {level: (RateLimit(5, 86400),)})
 
 
 @pytest.mark.parametrize(
@@ -254,7 +296,7 @@ async def test_action_limit_counts_the_caller(principal: Principal, ip: str | No
     limiter = Limiter()
     line = pipeline(action(handler, limits=(RateLimit(1, 1),)), managers={"rate_limiter": limiter})
     await line.run("run", {}, RequestContext("r", principal, ip))
-    assert limiter.calls[0][1] == {"action": f"pack.run:{caller}"}
+    assert limiter.calls[0][1]["action"] == f"pack.run:{caller}"
 
 
 async def test_refusal_says_what_was_exceeded_and_when_to_come_back() -> None:
@@ -262,8 +304,9 @@ async def test_refusal_says_what_was_exceeded_and_when_to_come_back() -> None:
 
     line = pipeline(action(handler), managers={"rate_limiter": Limiter(allowed=False)})
     with pytest.raises(RateLimited) as caught:
-        await line.run("run", {}, CONTEXT)
+        await line.run("run", {}, from_socket(CONTEXT))
     assert (caught.value.retry_after, caught.value.exceeded) == (2.5, ("user", "ip"))
+    assert caught.value.banned == ("ip", "user")
 
 
 async def test_local_and_nested_calls_are_not_limited() -> None:
@@ -279,7 +322,7 @@ async def test_local_and_nested_calls_are_not_limited() -> None:
     local = Principal("root", ("*",), "local")
     await line.run("inner", {}, RequestContext("r", local))
     assert limiter.calls == []
-    assert await line.run("outer", {}, CONTEXT) == "ran"
+    assert await line.run("outer", {}, from_socket(CONTEXT)) == "ran"
     assert len(limiter.calls) == 1
 
 
@@ -385,6 +428,14 @@ async def test_run_is_announced_however_it_ended() -> None:
     ]
     assert hooks.events[0]["user_id"] == "ada"
     assert hooks.events[0]["request_id"] == "request-1"
+
+
+async def test_run_is_not_announced_where_nobody_listens() -> None:
+    async def handler() -> None: ...
+
+    hooks = Hooks(listening=False)
+    await pipeline(action(handler), managers={"hooks": hooks}).run("run", {}, CONTEXT)
+    assert hooks.events == []
 
 
 async def test_announcement_that_fails_changes_nothing() -> None:

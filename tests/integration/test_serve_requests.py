@@ -130,7 +130,7 @@ def problem(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     found: dict[str, Any] = answer.json()
-    assert found["type"] == f"urn:base04:problem:{kind}"
+    assert found["type"] == (kind if kind.startswith("https:") else f"urn:base04:problem:{kind}")
     assert found["status"] == status
     assert found["title"]
     assert found["detail"]
@@ -273,8 +273,8 @@ def test_slow_handler_is_ended(client: httpx.Client) -> None:
 def test_limit_of_an_action_says_when_to_come_back(client: httpx.Client) -> None:
     assert client.post("/actions/try.seldom").status_code == 200
     answer = client.post("/actions/try.seldom")
-    found = problem(answer, 429, "rate-limited")
-    assert found["exceeded"] == ["action"]
+    found = problem(answer, 429, "https://iana.org/assignments/http-problem-types#quota-exceeded")
+    assert (found["exceeded"], found["violated-policies"]) == (["action"], ["action"])
     assert 0 < found["retry_after"] <= int(answer.headers["retry-after"]) <= 86400
 
 
@@ -376,7 +376,10 @@ def test_unknown_path_is_a_problem(client: httpx.Client, path: str) -> None:
         ("DELETE", "/actions/try.echo", "GET, HEAD, POST"),
         ("POST", "/actions", "GET, HEAD"),
         ("DELETE", "/api-keys", "GET, HEAD, POST"),
-        ("GET", "/api-keys/some", "DELETE"),
+        ("POST", "/api-keys/some", "DELETE, GET, HEAD, PATCH"),
+        ("GET", "/api-keys/some/roll", "POST"),
+        ("GET", "/auth/token", "POST"),
+        ("POST", "/audit", "GET, HEAD"),
         ("POST", "/health", "GET, HEAD"),
         ("POST", "/health/live", "GET, HEAD"),
         ("OPTIONS", "/managers", "GET, HEAD"),

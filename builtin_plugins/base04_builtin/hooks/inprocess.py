@@ -80,6 +80,10 @@ class InProcessHooksManager(HooksManager):
                 return True
         return False
 
+    def has_callbacks(self, name: str) -> bool:
+        hook = self._hooks.get(name)
+        return hook is not None and bool(hook.listeners)
+
     async def trigger_hook(self, name: str, /, **data: Any) -> list[Any]:
         hook = self._hooks.get(name)
         if hook is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,11 +12,20 @@ from starlette.types import Receive, Scope
 
 from base04.generation import Generation
 from base04.http.access import context_of
-from base04.http.bodies import read_json
+from base04.http.bodies import read_json_as
+from base04.http.exchange import Exchange
+from base04.http.gate import Gate
 from base04.http.json_response import JSONAnswer
 from base04_hookspecs.action_discovery import ActionCatalogue, ActionDiscoveryManager, ActionInfo
-from base04_hookspecs.context import RequestContext
-from base04_hookspecs.errors import Fault, InvalidInput, ManagerUnavailable, UnknownAction
+from base04_hookspecs.context import Principal, RequestContext, use_request
+from base04_hookspecs.errors import (
+    AuthenticationError,
+    Fault,
+    InvalidInput,
+    ManagerUnavailable,
+    PermissionDenied,
+    UnknownAction,
+)
 
 _INSIDE: Final = frozenset({"module", "handler", "source"})
 """What of an action concerns only those who run the host."""
@@ -25,16 +34,39 @@ _INSIDE: Final = frozenset({"module", "handler", "source"})
 class ActionEndpoint:
     """Runs an action for ``POST /actions/{name}``; called ahead of the router."""
 
-    def __init__(self, generation: Generation, max_body_bytes: int) -> None:
-        self._pipeline, self._max_body_bytes = generation.pipeline, max_body_bytes
+    def __init__(self, generation: Generation, gate: Gate, max_body_bytes: int) -> None:
+        self._pipeline, self._gate, self._max_body_bytes = generation.pipeline, gate, max_body_bytes
 
-    async def __call__(self, name: str, context: RequestContext, scope: Scope, receive: Receive) -> Response:
-        """Read the arguments, run the action, and return the answer."""
-        args = await read_json(scope, receive, self._max_body_bytes)
-        if args is not None and not isinstance(args, dict):
-            raise InvalidInput("The body must be a JSON object.", [Fault("", "This is not an object.")])
-        result = await self._pipeline.run(name, args, context)
-        return Response(orjson.dumps(result), media_type="application/json")
+    async def __call__(
+        self,
+        name: str,
+        principal: Principal,
+        client_ip: str | None,
+        levels: Sequence[str],
+        exchange: Exchange,
+        scope: Scope,
+        receive: Receive,
+    ) -> bytes:
+        """Admit the caller, read the arguments, run the action, and return the result as JSON text."""
+        pipeline = self._pipeline
+        try:
+            action = pipeline.find(name)
+        except UnknownAction:
+            context = RequestContext(exchange.request_id, principal, client_ip, "http")
+            await self._gate.count(levels, context, exchange, scope["path"])
+            raise
+        context = RequestContext(exchange.request_id, principal, client_ip, "http", action.info["name"])
+        scope["base04.context"] = context
+        with use_request(context):
+            try:
+                exchange.add_limits(await pipeline.admit(action, context, levels))
+            except (AuthenticationError, PermissionDenied):
+                await self._gate.count(levels, context, exchange, scope["path"])
+                raise
+            args = await read_json_as(exchange.fields, receive, self._max_body_bytes)
+            if args is not None and not isinstance(args, dict):
+                raise InvalidInput("The body must be a JSON object.", [Fault("", "This is not an object.")])
+            return await pipeline.run_admitted(action, args, context)
 
 
 def routes(generation: Generation) -> list[Route]:

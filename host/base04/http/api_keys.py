@@ -1,7 +1,8 @@
-"""``/api-keys``: create, list and revoke."""
+"""``/api-keys``: create, list, look at, roll, change and revoke. Every change is in the audit log before it is told."""
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Final
 
 import jsonschema_rs
@@ -9,58 +10,69 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from base04.audit import AuditLog
 from base04.generation import Generation
 from base04.http.access import context_of, demand
-from base04.http.audit import Audit
-from base04.http.bodies import read_json
-from base04.http.json_response import JSONAnswer
-from base04_hookspecs.api_key import ApiKeyManager
-from base04_hookspecs.errors import Fault, InvalidInput, ManagerUnavailable, NotFound
+from base04.http.bodies import read_object
+from base04.http.json_response import SecretAnswer
+from base04_hookspecs.api_key import ApiKeyInfo, ApiKeyManager
+from base04_hookspecs.errors import Base04Error, Fault, InvalidInput, ManagerUnavailable, NotFound
 
 PERMISSION: Final = "api_keys.manage"
 _LONGEST_S: Final = 100 * 365 * 86400
+_LONGEST_OVERLAP_S: Final = 366 * 86400
 
-_NEW_KEY: Final = jsonschema_rs.Draft202012Validator(
+
+def _validator(properties: dict[str, Any], required: list[str]) -> jsonschema_rs.Draft202012Validator:
+    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return jsonschema_rs.Draft202012Validator(schema)
+
+
+_PERMISSIONS: Final = {"type": "array", "items": {"type": "string"}}
+_NEW_KEY: Final = _validator(
     {
-        "type": "object",
-        "properties": {
-            "user_id": {"type": "string", "minLength": 1},
-            "permissions": {"type": "array", "items": {"type": "string"}},
-            "name": {"type": "string"},
-            "expires_in": {"type": "number", "exclusiveMinimum": 0, "maximum": _LONGEST_S},
-            "rate_limit": {"type": "string"},
-        },
-        "required": ["user_id"],
-        "additionalProperties": False,
-    }
+        "user_id": {"type": "string", "minLength": 1},
+        "permissions": _PERMISSIONS,
+        "name": {"type": "string"},
+        "expires_in": {"type": "number", "exclusiveMinimum": 0, "maximum": _LONGEST_S},
+        "rate_limit": {"type": "string"},
+    },
+    ["user_id"],
 )
+_ROLL: Final = _validator({"overlap": {"type": "number", "minimum": 0, "maximum": _LONGEST_OVERLAP_S}}, [])
+_CHANGE: Final = _validator({"permissions": _PERMISSIONS}, ["permissions"])
 
 
-def routes(generation: Generation, audit: Audit, max_body_bytes: int) -> list[Route]:
+def routes(generation: Generation, audit: AuditLog, max_body_bytes: int) -> list[Route]:
     """Return the routes; they need the permission ``api_keys.manage``."""
+    desk = _KeyDesk(generation, audit, max_body_bytes)
+    return [
+        Route("/api-keys", desk.list_keys, methods=["GET"]),
+        Route("/api-keys", desk.create, methods=["POST"]),
+        Route("/api-keys/{key_id}", desk.show, methods=["GET"]),
+        Route("/api-keys/{key_id}", desk.change, methods=["PATCH"]),
+        Route("/api-keys/{key_id}", desk.revoke, methods=["DELETE"]),
+        Route("/api-keys/{key_id}/roll", desk.roll, methods=["POST"]),
+    ]
 
-    def manager(request: Request) -> ApiKeyManager:
-        demand(request, PERMISSION)
-        found = generation.find("api_key")
-        if not isinstance(found, ApiKeyManager):
-            raise ManagerUnavailable("No api_key manager is running.")
-        return found
 
-    async def create(request: Request) -> Response:
-        keys = manager(request)
-        body: dict[str, Any] = await read_json(request.scope, request.receive, max_body_bytes) or {}
-        faults = [Fault(_pointer(item), item.message) for item in _NEW_KEY.iter_errors(body)]
-        if faults:
-            raise InvalidInput("The body does not describe a new API key.", faults)
+class _KeyDesk:
+    """Manages keys with the ``api_key`` manager of one generation."""
+
+    def __init__(self, generation: Generation, audit: AuditLog, max_body_bytes: int) -> None:
+        self._generation, self._audit, self._max_body_bytes = generation, audit, max_body_bytes
+
+    async def create(self, request: Request) -> Response:
+        """Create a key and show it, this once."""
+        keys = self._manager(request)
+        body = await self._body(request, _NEW_KEY, "a new API key")
         user_id = body.pop("user_id")
         key = await keys.generate_api_key(user_id, body.pop("permissions", None), **body)
-        info = await keys.get_api_key_info(key)
-        granted = {"key_id": info["key_id"], "for_user": info["user_id"], "permissions": info["permissions"]}
-        await audit.tell("api_key.created", "success", context_of(request), **granted)
-        return JSONAnswer({"api_key": key, **info}, 201)
+        return await self._handed_out(request, keys, key, "api_key.created")
 
-    async def list_keys(request: Request) -> Response:
-        keys = manager(request)
+    async def list_keys(self, request: Request) -> Response:
+        """List keys, never the secrets in them."""
+        keys = self._manager(request)
         query = request.query_params
         found = await keys.list_api_keys(
             query.get("user_id"),
@@ -68,20 +80,86 @@ def routes(generation: Generation, audit: Audit, max_body_bytes: int) -> list[Ro
             offset=_number(query.get("offset"), 0),
             include_revoked=query.get("include_revoked") == "true",
         )
-        return JSONAnswer({"api_keys": found})
+        return SecretAnswer({"api_keys": found})
 
-    async def revoke(request: Request) -> Response:
-        keys, key_id = manager(request), request.path_params["key_id"]
+    async def show(self, request: Request) -> Response:
+        """Show what is known of a key."""
+        return SecretAnswer(await self._known(self._manager(request), request))
+
+    async def change(self, request: Request) -> Response:
+        """Replace the permissions of a key."""
+        keys = self._manager(request)
+        before = await self._known(keys, request)
+        body = await self._body(request, _CHANGE, "a change of an API key")
+        if not await keys.update_api_key_permissions(before["key_id"], body["permissions"]):
+            raise NotFound(f"There is no API key {before['key_id']!r}.")
+        info = await keys.get_api_key_info(before["key_id"])
+        details = {"permissions": info["permissions"], "instead_of": before["permissions"]}
+        await self._record("api_key.updated", request, info, **details)
+        return SecretAnswer(info)
+
+    async def roll(self, request: Request) -> Response:
+        """Create a key in place of another, which goes on for ``overlap`` seconds, and show it, this once."""
+        keys = self._manager(request)
+        body = await self._body(request, _ROLL, "how an API key is rolled")
+        old = await self._known(keys, request)
+        overlap = float(body.get("overlap", 0))
+        key = await keys.roll_api_key(old["key_id"], overlap=overlap)
+        return await self._handed_out(request, keys, key, "api_key.rolled", replaces=old["key_id"], overlap=overlap)
+
+    async def revoke(self, request: Request) -> Response:
+        """Revoke a key, and the tokens that were had for it."""
+        keys, key_id = self._manager(request), _key_id(request)
         if not await keys.revoke_api_key(key_id):
             raise NotFound(f"There is no API key {key_id!r}, or it is revoked already.")
-        await audit.tell("api_key.revoked", "success", context_of(request), key_id=key_id)
+        await self._audit.record("api_key.revoked", "success", context_of(request), key_id=key_id)
         return Response(status_code=204)
 
-    return [
-        Route("/api-keys", list_keys, methods=["GET"]),
-        Route("/api-keys", create, methods=["POST"]),
-        Route("/api-keys/{key_id}", revoke, methods=["DELETE"]),
-    ]
+    def _manager(self, request: Request) -> ApiKeyManager:
+        demand(request, PERMISSION)
+        found = self._generation.find("api_key")
+        if not isinstance(found, ApiKeyManager):
+            raise ManagerUnavailable("No api_key manager is running.")
+        return found
+
+    async def _body(self, request: Request, validator: jsonschema_rs.Draft202012Validator, what: str) -> dict[str, Any]:
+        body = await read_object(request.scope, request.receive, self._max_body_bytes)
+        faults = [Fault(_pointer(item), item.message) for item in validator.iter_errors(body)]
+        if faults:
+            raise InvalidInput(f"The body does not describe {what}.", faults)
+        return body
+
+    async def _known(self, keys: ApiKeyManager, request: Request) -> ApiKeyInfo:
+        return await keys.get_api_key_info(_key_id(request))
+
+    async def _handed_out(
+        self, request: Request, keys: ApiKeyManager, key: str, event: str, **details: Any
+    ) -> Response:
+        """Show a new key once it is in the audit log; one that cannot be written there is of no use to anybody."""
+        info = await keys.get_api_key_info(key)
+        try:
+            await self._record(event, request, info, permissions=info["permissions"], **details)
+        except BaseException:
+            with contextlib.suppress(Base04Error):
+                await keys.revoke_api_key(key)
+            raise
+        return SecretAnswer({"api_key": key, **info}, 201)
+
+    async def _record(self, event: str, request: Request, info: ApiKeyInfo, **details: Any) -> None:
+        named = {"key_id": info["key_id"], "for_user": info["user_id"]}
+        await self._audit.record(event, "success", context_of(request), **named, **details)
+
+
+def _key_id(request: Request) -> str:
+    """Return the id from the path; a whole key does not belong there, so it is as unknown as any other text.
+
+    Raises:
+        NotFound: it is longer than an id can be.
+    """
+    key_id: str = request.path_params["key_id"]
+    if len(key_id) > 64 or "_" in key_id:
+        raise NotFound("There is no such API key: give its public id.")
+    return key_id
 
 
 def _pointer(error: jsonschema_rs.ValidationError) -> str:

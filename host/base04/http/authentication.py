@@ -1,15 +1,18 @@
-"""Who is calling: ``Authorization: Bearer``, ``X-API-Key``, or what a plugin accepts."""
+"""Who is calling: ``Authorization: Bearer``, ``X-API-Key``, or what a plugin accepts. Never anything in the URL."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-from starlette.exceptions import HTTPException
 from starlette.types import Scope
 
 from base04.generation import Generation
+from base04.http.challenge import InvalidRequest
+from base04.limits import check_own_limits
 from base04_hookspecs.api_key import ApiKeyManager
-from base04_hookspecs.context import ANONYMOUS, LOCAL, Principal
+from base04_hookspecs.context import ANONYMOUS, Principal
 from base04_hookspecs.errors import AuthenticationError, InvalidApiKey, InvalidToken
 from base04_hookspecs.host_hooks import Credentials
 from base04_hookspecs.jwt import JWTManager
@@ -17,69 +20,168 @@ from base04_hookspecs.jwt import JWTManager
 LOCAL_SCOPE_KEY: Final = "base04.local"
 """Set on scopes that came in through the control socket, which only the host's own user can open."""
 
+_KNOWN: Final = 4096
+_LONGEST: Final = 4096
+_BEARER: Final = b"bearer "
 
-async def authenticate(scope: Scope, generation: Generation) -> Principal:
-    """Return who is calling; anonymous where nothing was shown.
+
+class Shown(NamedTuple):
+    """What a request shows to prove who is calling."""
+
+    authorization: bytes | None = None
+    api_key: bytes | None = None
+
+    @property
+    def token(self) -> bytes | None:
+        """The Bearer token."""
+        value = self.authorization
+        return value[7:].strip() if value is not None and value[:7].lower() == _BEARER else None
+
+
+NOTHING: Final = Shown()
+
+
+def shown_by(scope: Scope) -> Shown:
+    """Return what a request shows.
 
     Raises:
-        AuthenticationError: what was shown does not prove it.
-        HTTPException: 400 where two of them were shown at once (RFC 6750, section 2, allows one).
+        InvalidRequest: it shows two things at once (RFC 6750, section 2, allows one).
     """
-    if LOCAL_SCOPE_KEY in scope:
-        return LOCAL
-    token = key = None
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            token = _alone(value, token, key)
-        elif name == b"x-api-key":
-            key = _alone(value, token, key)
-    if key is not None:
-        return await _by_key(key, generation)
-    if token is not None and token[:7].lower() == b"bearer ":
-        return await _by_token(token[7:], generation)
-    principal = await _by_plugins(scope, generation) if generation.contributions.authenticate else None
-    if principal is None and token is not None:
-        raise AuthenticationError("the authorization scheme is not Bearer, and no plugin knows it")
-    return principal or ANONYMOUS
+    return shown_in(dict(scope["headers"]), scope)
 
 
-def _alone(value: bytes, *others: bytes | None) -> bytes:
-    """Return one way to prove who is calling, where no other was shown."""
-    if any(other is not None for other in others):
-        raise HTTPException(400, "Show who is calling in one way: one token or one API key.")
-    return value
+def shown_in(fields: Mapping[bytes, bytes], scope: Scope) -> Shown:
+    """As ``shown_by``, for header fields that were looked at already."""
+    authorization, api_key = fields.get(b"authorization"), fields.get(b"x-api-key")
+    if authorization is None and api_key is None:
+        return NOTHING
+    if (authorization is not None and api_key is not None) or (
+        len(fields) < len(scope["headers"])
+        and sum(name == b"authorization" or name == b"x-api-key" for name, _ in scope["headers"]) > 1
+    ):
+        raise InvalidRequest("Show who is calling in one way: one token or one API key.")
+    return Shown(authorization, api_key)
 
 
-async def _by_token(value: bytes, generation: Generation) -> Principal:
-    manager = generation.find("jwt")
-    if not isinstance(manager, JWTManager):
-        raise InvalidToken("no jwt manager is running")
-    try:
-        payload = await manager.validate_token(value.strip().decode("ascii"))
-    except UnicodeDecodeError as error:
-        raise InvalidToken("the token is not ASCII") from error
-    permissions = payload.get("permissions")
-    granted = tuple(item for item in permissions if isinstance(item, str)) if isinstance(permissions, list) else ()
-    return Principal(payload["user_id"], granted, "token", token_id=payload.get("jti"), claims=payload)
+class Authentication:
+    """Tells who is calling, with the managers and plugins of one generation.
 
+    It remembers the newest tokens that were good, at most 4096, with whom they stand for. Such a token is checked at
+    each use as any other, against its end and revocation; ``known`` does so before the address is limited, because a
+    stranger cannot show one.
+    """
 
-async def _by_key(value: bytes, generation: Generation) -> Principal:
-    manager = generation.find("api_key")
-    if not isinstance(manager, ApiKeyManager):
-        raise InvalidApiKey("no api_key manager is running")
-    try:
-        info = await manager.validate_api_key(value.decode("ascii"))
-    except UnicodeDecodeError as error:
-        raise InvalidApiKey("the key is not ASCII") from error
-    return Principal(info["user_id"], tuple(info["permissions"]), "api_key", api_key_id=info["key_id"])
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._authenticators = generation.contributions.authenticate
+        self._young: dict[bytes, tuple[str, Principal]] = {}
+        self._old: dict[bytes, tuple[str, Principal]] = {}
 
+    async def known(self, header: bytes) -> Principal | None:
+        """Return whom a token stands for that was good before and is now; None for everything else.
 
-async def _by_plugins(scope: Scope, generation: Generation) -> Principal | None:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-    client = scope.get("client")
-    credentials = Credentials(headers, client[0] if client else None)
-    for authenticator in generation.contributions.authenticate:
-        principal = await authenticator(credentials)
-        if principal is not None:
+        ``header`` is the whole of ``Authorization``.
+
+        Raises:
+            ManagerUnavailable: whether it is good cannot be known.
+        """
+        found = self._young.get(header)
+        if found is None:
+            found = self._old.pop(header, None)
+            if found is None:
+                return None
+            self._remember(header, *found)
+        manager = self._generation.find("jwt")
+        if manager is None:
+            return None
+        token, principal = found
+        try:
+            payload = await manager.validate_token(token)  # type: ignore[attr-defined]  # it did so before
+        except InvalidToken:
+            self._young.pop(header, None)
+            return None
+        if payload == principal.claims:
             return principal
-    return None
+        self._young.pop(header, None)
+        return None
+
+    async def prove(self, shown: Shown, scope: Scope) -> Principal:
+        """Return who is calling; anonymous where nothing was shown.
+
+        Raises:
+            AuthenticationError: what was shown does not prove it.
+            ManagerUnavailable: whether it does cannot be known.
+        """
+        if shown.api_key is not None:
+            return await self._by_key(shown.api_key)
+        token = shown.token
+        if token is not None and shown.authorization is not None:
+            return await self._by_token(token, shown.authorization)
+        principal = await self._by_plugins(scope) if self._authenticators else None
+        if principal is None and shown.authorization is not None:
+            raise AuthenticationError("the authorization scheme is not Bearer, and no plugin knows it")
+        return principal or ANONYMOUS
+
+    async def _by_token(self, value: bytes, header: bytes) -> Principal:
+        manager = self._generation.find("jwt")
+        if not isinstance(manager, JWTManager):
+            raise InvalidToken("no jwt manager is running")
+        try:
+            token = value.decode("ascii")
+        except UnicodeDecodeError as error:
+            raise InvalidToken("the token is not ASCII") from error
+        principal = token_principal(await manager.validate_token(token))
+        if len(header) <= _LONGEST:
+            self._remember(header, token, principal)
+        return principal
+
+    def _remember(self, header: bytes, token: str, principal: Principal) -> None:
+        if len(self._young) >= _KNOWN // 2:
+            self._old, self._young = self._young, {}
+        self._young[header] = (token, principal)
+
+    async def _by_key(self, value: bytes) -> Principal:
+        manager = self._generation.find("api_key")
+        if not isinstance(manager, ApiKeyManager):
+            raise InvalidApiKey("no api_key manager is running")
+        try:
+            info = await manager.validate_api_key(value.decode("ascii"))
+        except UnicodeDecodeError as error:
+            raise InvalidApiKey("the key is not ASCII") from error
+        own = {} if info["rate_limit"] is None else {"rate_limit": info["rate_limit"]}
+        return Principal(info["user_id"], tuple(info["permissions"]), "api_key", api_key_id=info["key_id"], claims=own)
+
+    async def _by_plugins(self, scope: Scope) -> Principal | None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        client = scope.get("client")
+        credentials = Credentials(headers, client[0] if client else None)
+        for authenticator in self._authenticators:
+            principal = await authenticator(credentials)
+            if principal is not None:
+                check_own_limits(principal)
+                return principal
+        return None
+
+
+def token_principal(payload: dict[str, Any]) -> Principal:
+    """Return whom the payload of a valid token stands for.
+
+    Raises:
+        InvalidToken: it has a limit that cannot be read.
+    """
+    permissions, key_id = payload.get("permissions"), payload.get("api_key_id")
+    principal = Principal(
+        payload["user_id"],
+        tuple(item for item in permissions if isinstance(item, str)) if isinstance(permissions, list) else (),
+        "token",
+        api_key_id=key_id if isinstance(key_id, str) else None,
+        token_id=payload.get("jti"),
+        claims=MappingProxyType(payload),
+    )
+    check_own_limits(principal)
+    return principal
+
+
+def is_local(scope: Scope) -> bool:
+    """Tell whether a request came in through the control socket."""
+    return LOCAL_SCOPE_KEY in scope

@@ -2,42 +2,63 @@
 
 from __future__ import annotations
 
+import random
 import re
-import uuid
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from starlette.types import Message, Scope, Send
 
+from base04.http.limit_headers import limit_headers
+
 SCOPE_KEY: Final = "base04.exchange"
 
+_JSON: Final = (b"content-type", b"application/json")
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 
 
 class Exchange:
-    """Knows the id of a request and whether it has been answered; writes the id into the answer."""
+    """Knows the id of a request and whether it has been answered; writes the id and the limits into the answer.
 
-    __slots__ = ("_header", "_send", "answered", "request_id")
+    ``fields`` are the header fields of the request, of those that come twice the last.
+    """
+
+    __slots__ = ("_header", "_send", "answered", "fields", "limits", "request_id")
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        self.request_id = _request_id(scope)
+        self.fields: dict[bytes, bytes] = dict(scope["headers"])
+        given = self.fields.get(b"x-request-id")
+        # A new one tells requests apart, it protects nothing.
+        identity = given if given is not None and _REQUEST_ID.match(given) else b"%032x" % random.getrandbits(128)
+        self._header = (b"x-request-id", identity)
+        self.request_id = identity.decode()
         self.answered = False
-        self._header = (b"x-request-id", self.request_id.encode())
+        self.limits: Sequence[Mapping[str, Any]] = ()
         self._send = send
+
+    def add_limits(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Note how limits stand that apply to this request."""
+        if states:
+            self.limits = [*self.limits, *states] if self.limits else states
 
     async def send(self, message: Message) -> None:
         """Pass a message on to the client."""
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self.answered = True
-            message["headers"] = [*message.get("headers", ()), self._header]
+            headers = [*message.get("headers", ()), self._header]
+            if self.limits and message["status"] != 429:  # a refusal says which limit it was, and when to come back
+                headers += limit_headers(self.limits)
+            message["headers"] = headers
         elif kind == "websocket.accept" or kind == "websocket.close":
             self.answered = True
         await self._send(message)
 
-
-def _request_id(scope: Scope) -> str:
-    """Return the caller's ``X-Request-ID`` where it is harmless, else a new one."""
-    for name, value in scope["headers"]:
-        if name == b"x-request-id" and _REQUEST_ID.match(value):
-            return str(value, "ascii")
-    return uuid.uuid4().hex
+    async def answer_json(self, body: bytes) -> None:
+        """Send JSON text as the answer 200."""
+        self.answered = True
+        headers = [(b"content-length", b"%d" % len(body)), _JSON, self._header]
+        if self.limits:
+            headers += limit_headers(self.limits)
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})

@@ -14,3 +14,11 @@ class JSONAnswer(JSONResponse):
     def render(self, content: Any) -> bytes:
         """Write the content as JSON."""
         return orjson.dumps(content)
+
+
+class SecretAnswer(JSONAnswer):
+    """A JSON response that nobody may keep (RFC 6749, section 5.1)."""
+
+    def init_headers(self, headers: Any = None) -> None:
+        """Forbid caches."""
+        super().init_headers({**(headers or {}), "cache-control": "no-store"})

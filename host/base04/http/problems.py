@@ -10,8 +10,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from base04.http.challenge import OAuthError, challenge
 from base04.http.exchange import Exchange
 from base04.http.handshake import refuse_handshake
+from base04.http.limit_headers import refusal_headers, violated
 from base04_hookspecs import errors
 
 _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
@@ -21,7 +23,6 @@ _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (errors.Conflict, 409, "conflict", "Conflict"),
     (errors.AuthenticationError, 401, "not-authenticated", "Who is calling is not known"),
     (errors.PermissionDenied, 403, "permission-denied", "Permission denied"),
-    (errors.RateLimited, 429, "rate-limited", "Too many requests"),
     (errors.ManagerUnavailable, 503, "unavailable", "Unavailable just now"),
     (errors.NotSupported, 501, "not-supported", "Not supported"),
     (errors.OutcomeUnknown, 502, "outcome-unknown", "Whether it was done is not known"),
@@ -37,6 +38,10 @@ _HTTP_TITLES: Final = {
 }
 
 
+_LIMITED: Final = "https://iana.org/assignments/http-problem-types#"
+"""Where draft-ietf-httpapi-ratelimit-headers-11 registers its problem types."""
+
+
 def problem(
     status: int,
     kind: str,
@@ -49,7 +54,7 @@ def problem(
 ) -> Response:
     """Build an answer; ``members`` are the extension members of this kind of problem."""
     body = {
-        "type": f"urn:base04:problem:{kind}",
+        "type": kind if kind.startswith("https:") else f"urn:base04:problem:{kind}",
         "title": title,
         "status": status,
         "detail": detail,
@@ -63,6 +68,8 @@ def problem_of(error: Exception, request_id: str) -> Response | None:
     """Return the answer for an error of a kind that a caller may know about, None for any other."""
     if isinstance(error, HTTPException):
         return _of_http_exception(error, request_id)
+    if isinstance(error, errors.RateLimited):
+        return _of_rate_limit(error, request_id)
     for kind, status, name, title in _STATUS:
         if isinstance(error, kind):
             detail = str(error) if status != 500 else "The action failed; its log has the reason under this request id."
@@ -78,8 +85,21 @@ def internal_error(request_id: str) -> Response:
 
 def _of_http_exception(error: HTTPException, request_id: str) -> Response:
     title = _HTTP_TITLES.get(error.status_code, error.detail)
+    members = {"error": error.code} if isinstance(error, OAuthError) else {}
     kind = title.lower().replace(" ", "-") if error.status_code in _HTTP_TITLES else "http-error"
-    return problem(error.status_code, kind, title, error.detail, request_id, headers=dict(error.headers or {}))
+    return problem(
+        error.status_code, kind, title, error.detail, request_id, headers=dict(error.headers or {}), **members
+    )
+
+
+def _of_rate_limit(error: errors.RateLimited, request_id: str) -> Response:
+    kind, title = ("abnormal-usage-detected", "Banned") if error.banned else ("quota-exceeded", "Too many requests")
+    members = {
+        "violated-policies": violated(error),
+        "exceeded": list(error.exceeded),
+        "retry_after": error.retry_after,
+    }
+    return problem(429, _LIMITED + kind, title, str(error), request_id, headers=refusal_headers(error), **members)
 
 
 def _members(error: Exception) -> dict[str, Any]:
@@ -89,24 +109,15 @@ def _members(error: Exception) -> dict[str, Any]:
         return {"matches": list(error.matches)}
     if isinstance(error, errors.PermissionDenied):
         return {"missing": list(error.missing)}
-    if isinstance(error, errors.RateLimited):
-        return {"exceeded": list(error.exceeded), "retry_after": error.retry_after}
     return {}
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.RateLimited | errors.ManagerUnavailable):
+    if isinstance(error, errors.ManagerUnavailable):
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
-    if isinstance(error, errors.AuthenticationError):
-        return {"www-authenticate": _challenge(error)}
+    if isinstance(error, errors.AuthenticationError | errors.PermissionDenied):
+        return {"www-authenticate": challenge(error)}
     return {}
-
-
-def _challenge(error: errors.AuthenticationError) -> str:
-    """Say how to authenticate, as RFC 6750, section 3 does."""
-    if isinstance(error, errors.InvalidToken):
-        return 'Bearer realm="base04", error="invalid_token"'
-    return 'Bearer realm="base04"'
 
 
 def stopping(request_id: str) -> Response:

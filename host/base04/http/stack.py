@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -12,14 +13,14 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
-from base04.http import actions, api_keys, health, inventory
-from base04.http.audit import Audit
-from base04.http.authentication import authenticate
+from base04.http import actions, api_keys, audit_events, health, inventory, tokens
 from base04.http.exchange import SCOPE_KEY, Exchange
+from base04.http.gate import Gate
 from base04.http.plugin_parts import admitted_routes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
+from base04.limits import ADDRESS
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
-from base04_hookspecs.errors import AuthenticationError, Base04Error, PermissionDenied
+from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
@@ -67,25 +68,39 @@ class Dispatch:
 
     def __init__(self, generation: Generation, app: AppManager) -> None:
         self._generation = generation
-        self._audit = Audit(generation.contributions.audit_event)
         limit = app.settings.server.max_body_bytes
-        self._run_action = actions.ActionEndpoint(generation, limit)
+        self._gate = Gate(generation, app)
+        self._wrapped = bool(generation.contributions.middleware)
+        self._run_action = actions.ActionEndpoint(generation, self._gate, limit)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
-        own += api_keys.routes(generation, self._audit, limit)
+        own += tokens.routes(generation, self._gate, app.audit, limit)
+        own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
         exchange: Exchange = scope[SCOPE_KEY]
-        context = RequestContext(exchange.request_id, ANONYMOUS, _client_ip(scope), "http")
+        if self._wrapped:  # a plugin's middleware may have changed them
+            exchange.fields = dict(scope["headers"])
+        client = scope.get("client")
+        client_ip: str | None = (client[0] or None) if client else None
         path = _path_below_root(scope)
         try:
             if scope["type"] == "websocket":
-                await self._serve_websocket(path, context, scope, receive, send)
-            else:
-                await self._serve_request(path, context, scope, receive, send)
+                await self._serve_websocket(path, client_ip, exchange, scope, receive, send)
+                return
+            principal, levels = await self._gate.enter(client_ip, scope, exchange, path)
+            if path.startswith(_ACTIONS) and scope["method"] == "POST":
+                name = path[len(_ACTIONS) :]
+                body = await self._run_action(name, principal, client_ip, levels, exchange, scope, receive)
+                await (_send_json(body, send) if self._wrapped else exchange.answer_json(body))
+                return
+            context = RequestContext(exchange.request_id, principal, client_ip, "http")
+            scope.setdefault("app", self)  # Starlette's routes raise their 405 only within an application
+            await self._route(context, levels, exchange, path, scope, receive, send)
         except (Base04Error, HTTPException) as error:
-            await self._note_refusal(error, scope.get("base04.context", context), path)
+            context = scope.get("base04.context") or RequestContext(exchange.request_id, ANONYMOUS, client_ip, "http")
+            self._gate.note_refusal(error, context, path)
             refusal = (
                 None if exchange.answered else problem_of(self._with_all_methods(error, scope), exchange.request_id)
             )
@@ -93,49 +108,33 @@ class Dispatch:
                 raise
             await respond(refusal, scope, receive, send)
 
-    async def _serve_request(
-        self, path: str, context: RequestContext, scope: Scope, receive: Receive, send: Send
+    async def _route(
+        self,
+        context: RequestContext,
+        levels: Sequence[str],
+        exchange: Exchange,
+        path: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        if not path.startswith("/health/"):
-            context = await self._with_principal(context, scope)
         scope["base04.context"] = context
         with use_request(context):
-            if scope["method"] == "POST" and path.startswith(_ACTIONS):
-                answer = await self._run_action(path[len(_ACTIONS) :], context, scope, receive)
-                await answer(scope, receive, send)
-            else:
-                scope.setdefault("app", self)  # Starlette's routes raise their 405 only within an application
-                await self._router(scope, receive, send)
+            await self._gate.count(levels, context, exchange, path)
+            await self._router(scope, receive, send)
 
     async def _serve_websocket(
-        self, path: str, context: RequestContext, scope: Scope, receive: Receive, send: Send
+        self, path: str, client_ip: str | None, exchange: Exchange, scope: Scope, receive: Receive, send: Send
     ) -> None:
         manager = self._generation.find("websocket")
         if path == "/ws" and isinstance(manager, WebSocketManager):
+            context = RequestContext(exchange.request_id, ANONYMOUS, client_ip, "http")
+            await self._gate.count(ADDRESS, context, exchange, path)
             await manager.handle(scope, receive, send)
             return
-        context = scope["base04.context"] = await self._with_principal(context, scope)
-        with use_request(context):
-            await self._router(scope, receive, send)
-
-    async def _with_principal(self, context: RequestContext, scope: Scope) -> RequestContext:
-        principal = await authenticate(scope, self._generation)
-        if principal is ANONYMOUS:
-            return context
-        return RequestContext(context.request_id, principal, context.client_ip, context.source)
-
-    async def _note_refusal(self, error: Exception, context: RequestContext, path: str) -> None:
-        if isinstance(error, AuthenticationError):
-            _log.info(
-                "a caller was refused",
-                reason=error.reason,
-                client_ip=context.client_ip,
-                path=path,
-                request_id=context.request_id,
-            )
-            await self._audit.tell("auth.denied", "denied", context, path=path, reason=error.reason)
-        elif isinstance(error, PermissionDenied):
-            await self._audit.tell("auth.denied", "denied", context, path=path, missing=list(error.missing))
+        principal, levels = await self._gate.enter(client_ip, scope, exchange, path)
+        context = RequestContext(exchange.request_id, principal, client_ip, "http")
+        await self._route(context, levels, exchange, path, scope, receive, send)
 
     def _with_all_methods(self, error: Exception, scope: Scope) -> Exception:
         """Complete a 405: Starlette's ``Allow`` names the methods of one route, and a path may have several."""
@@ -152,9 +151,11 @@ class Dispatch:
         return HTTPException(405, detail, {**(error.headers or {}), "Allow": allow})
 
 
-def _client_ip(scope: Scope) -> str | None:
-    client = scope.get("client")
-    return (client[0] or None) if client else None
+async def _send_json(body: bytes, send: Send) -> None:
+    """Send JSON text as the answer 200."""
+    headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _path_below_root(scope: Scope) -> str:
