@@ -24,7 +24,7 @@ from typer.main import get_command
 
 from base04.cli.program import program
 from base04.discovery import Discovery, discover
-from base04.settings import HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
+from base04.settings import AuditSettings, HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
 from base04_hookspecs import app, context, errors, health, host_hooks, manager, markers, provider
 from base04_hookspecs.roles import ROLES
 from base04_hookspecs.settings import parse_duration
@@ -37,6 +37,7 @@ _HOST_SETTINGS: Final[dict[str, type[BaseModel]]] = {
     "server.": ServerSettings,
     "plugins.": PluginSettings,
     "log.": LogSettings,
+    "audit.": AuditSettings,
     "managers.<role>.": RoleSettings,
 }
 _TYPES: Final = {
