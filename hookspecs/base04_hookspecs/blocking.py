@@ -33,7 +33,7 @@ from base04_hookspecs import (
 )
 from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport
 from base04_hookspecs.api_key import ApiKeyInfo
-from base04_hookspecs.app import ActionSource, ApplicationHealth
+from base04_hookspecs.app import ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.database import Migration, Operation, PoolStatus, TableSchema, Where
 from base04_hookspecs.health import HealthReport
@@ -502,6 +502,18 @@ class AppManager(Protocol):
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None
     ) -> Any:
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
+
+    def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and action packs anew, and move over to what has changed, in one step."""
+
+    def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on and after restarts; False where it does already."""
+
+    def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on and after restarts; False where it is out already."""
+
+    def reload_plugin(self, name: str) -> bool:
+        """Do what ``reload`` does, and renew what a plugin provides even where nothing has changed."""
 
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""

@@ -51,13 +51,15 @@ class Running:
 class Generation:
     """What serves from one moment to the next: whoever pins it uses it, and no other, to the end.
 
-    ``down`` says why an instance of the plan is not running. ``pipeline`` and ``asgi`` are set once, when it is built.
+    ``down`` says why an instance of the plan is not running, ``plugins`` are the objects of those that take part.
+    ``pipeline`` and ``asgi`` are set once, when it is built.
     """
 
     plan: Plan
     running: Mapping[InstanceKey, Running]
     down: Mapping[InstanceKey, str]
     contributions: Contributions
+    plugins: Mapping[str, object] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_numbers))
     pipeline: Pipeline = field(init=False)
     asgi: ASGIApp = field(init=False)

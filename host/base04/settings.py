@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -111,11 +112,20 @@ class HostSettings(BaseModel):
     audit: AuditSettings = AuditSettings()
 
     _document: SettingsDocument = PrivateAttr(default_factory=SettingsDocument)
+    _read_again: Callable[[], HostSettings] | None = PrivateAttr(default=None)
 
     @property
     def document(self) -> SettingsDocument:
         """The settings as they were written, with the places of their keys."""
         return self._document
+
+    def read_again(self) -> HostSettings:
+        """Read the same file, environment and overrides as they are now.
+
+        Raises:
+            SettingsError: with every fault, its key and its place.
+        """
+        return self if self._read_again is None else self._read_again()
 
     def role(self, role: str) -> RoleSettings:
         """Return the settings of a role, the defaults where nothing was written."""
@@ -137,6 +147,7 @@ def load_settings(
     """
     if isinstance(source, HostSettings):
         return source
+    given = environ
     environ = process_environment() if environ is None else environ
     document = merge(_written(source), read_environment(environ))
     document = merge(document, SettingsDocument(dict(overrides or {})))
@@ -144,6 +155,7 @@ def load_settings(
     settings = validate(HostSettings, document)
     _refuse_early_secrets(document)
     settings._document = document
+    settings._read_again = partial(load_settings, source, environ=given, overrides=overrides)
     return settings
 
 

@@ -13,7 +13,7 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
-from base04.http import actions, api_keys, audit_events, health, inventory, tokens
+from base04.http import actions, api_keys, audit_events, health, inventory, modules, tokens
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.plugin_parts import admitted_routes, wrapped
@@ -73,6 +73,7 @@ class Dispatch:
         self._wrapped = bool(generation.contributions.middleware)
         self._run_action = actions.ActionEndpoint(generation, self._gate, limit)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
+        own += modules.routes(generation, app)
         own += tokens.routes(generation, self._gate, app.audit, limit)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
