@@ -14,11 +14,11 @@ from base04.testing.conformance.redis import RedisConformance
 from base04.testing.servers.redis import RedisServer
 from base04.testing.servers.redis_groups import RedisCluster, SentinelGroup
 from base04_builtin.rate_limiter import rate_limiter_providers
-from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
-from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
 from base04_builtin.redis import redis_providers
 from base04_builtin.redis.server import ServerRedisManager
+from base04_hookspecs.rate_limiter import RateLimiterManager
 from base04_hookspecs.redis import RedisManager
+from rate_limiter_kit import limiter
 from redis_kit import started
 
 Kind = dict[str, Any]
@@ -64,11 +64,9 @@ class TestGcraRateLimiterOnServer(RateLimiterConformance):
     capabilities = next(iter(rate_limiter_providers())).capabilities
 
     @pytest.fixture
-    async def manager(self, server: ServerRedisManager) -> AsyncIterator[GcraRateLimiterManager]:
-        limiter = GcraRateLimiterManager(GcraRateLimiterSettings.model_validate({"limits": CONFIGURED}), server)
-        await limiter.start()
-        yield limiter
-        await limiter.stop()
+    async def manager(self, server: ServerRedisManager) -> AsyncIterator[RateLimiterManager]:
+        async with limiter(server, limits=CONFIGURED) as started_limiter:
+            yield started_limiter
 
 
 async def test_values_are_shared_and_outlive_a_manager(settings: Kind) -> None:

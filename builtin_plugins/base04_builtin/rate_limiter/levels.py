@@ -27,7 +27,7 @@ class Levels:
 
     def __init__(self, settings: GcraRateLimiterSettings, share: float = 1.0) -> None:
         self._share = share
-        self._flags = {name: 0 for name in map(str, LIMIT_TYPES)}
+        self._flags = dict.fromkeys(map(str, LIMIT_TYPES), 0)
         for name in settings.shadow:
             self._flags[name] |= SHADOW
         self._auto_ban = AutoBanPlan()
@@ -36,7 +36,9 @@ class Levels:
             for name in rule.types:
                 self._flags[name] |= WATCHED
             reason = f"refused {rule.violations} times within {rule.window:g} s"
-            self._auto_ban = AutoBanPlan(rule.violations, round(rule.window * 1000), round(rule.duration * 1000), reason)
+            self._auto_ban = AutoBanPlan(
+                rule.violations, round(rule.window * 1000), round(rule.duration * 1000), reason
+            )
         self._rules = {str(name): self._rule(name, settings.parsed(name)) for name in LIMIT_TYPES}
         self._names = frozenset(self._rules)
         self._types = lru_cache(_PLANS)(self._checked)

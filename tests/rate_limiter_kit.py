@@ -1,0 +1,70 @@
+"""Rate limiters of their own stores, for tests."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final
+
+from base04_builtin.database.sqlite.manager import SqliteDatabaseManager
+from base04_builtin.database.sqlite.settings import SqliteSettings
+from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
+from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
+from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
+from base04_hookspecs.database import DatabaseManager
+from base04_hookspecs.manager import Manager
+from base04_hookspecs.rate_limiter import RateLimit
+from base04_hookspecs.redis import RedisManager
+
+NOW_MS: Final = 1_800_000_000_000
+"""When tests with a clock of their own take place."""
+
+
+class GcraModel:
+    """GCRA as it is defined: one theoretical arrival time for each limit, in exact fractions of a millisecond."""
+
+    def __init__(self, limits: Sequence[RateLimit]) -> None:
+        self.limits = limits
+        self.arrivals = [Fraction(0)] * len(limits)
+
+    def check(self, now: int, cost: int) -> bool:
+        later: list[Fraction] = []
+        for limit, arrival in zip(self.limits, self.arrivals, strict=True):
+            interval = Fraction(limit.period_s * 1000, limit.amount)
+            following = max(arrival, Fraction(now)) + cost * interval
+            if following - limit.period_s * 1000 > now:
+                return False
+            later.append(following)
+        self.arrivals = later
+        return True
+
+
+def sqlite_in(folder: Path) -> SqliteDatabaseManager:
+    return SqliteDatabaseManager(SqliteSettings(path=folder / "bans.sqlite3"))
+
+
+@asynccontextmanager
+async def running(*managers: Manager) -> AsyncIterator[None]:
+    """Start managers in their order, and stop them in the other."""
+    async with AsyncExitStack() as stack:
+        for manager in managers:
+            stack.push_async_callback(manager.stop)
+            await manager.start()
+        yield
+
+
+@asynccontextmanager
+async def limiter(
+    redis: RedisManager | None = None, database: DatabaseManager | None = None, **settings: Any
+) -> AsyncIterator[GcraRateLimiterManager]:
+    """A started limiter: in memory, with bans in a file of its own, or on managers that somebody else starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        own_redis = redis or MemoryRedisManager(MemoryRedisSettings())
+        own_database = database or sqlite_in(Path(folder))
+        manager = GcraRateLimiterManager(GcraRateLimiterSettings.model_validate(settings), own_redis, own_database)
+        own = [one for one, given in ((own_redis, redis), (own_database, database)) if given is None]
+        async with running(*own, manager):
+            yield manager
