@@ -23,6 +23,34 @@ NOW_MS: Final = 1_800_000_000_000
 """When tests with a clock of their own take place."""
 
 
+class ClockedStore:
+    """A script store with a clock that the test sets."""
+
+    def __init__(self, now: int = NOW_MS) -> None:
+        self.now = now
+        self.values: dict[str, tuple[str, int | None]] = {}
+
+    def get(self, key: str) -> str | None:
+        value, ends = self.values.get(key, (None, None))
+        return None if ends is not None and ends <= self.now else value
+
+    def set(self, key: str, value: str, px: int | None = None) -> None:
+        assert px is None or px > 0
+        self.values[key] = (value, None if px is None else self.now + px)
+
+    def delete(self, key: str) -> int:
+        return int(self.values.pop(key, None) is not None)
+
+    def pttl(self, key: str) -> int:
+        raise AssertionError("the scripts do not ask for it")
+
+    def pexpire(self, key: str, ms: int) -> int:
+        raise AssertionError("the scripts do not ask for it")
+
+    def now_ms(self) -> int:
+        return self.now
+
+
 class GcraModel:
     """GCRA as it is defined: one theoretical arrival time for each limit, in exact fractions of a millisecond."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +15,9 @@ from base04_builtin.rate_limiter import rate_limiter_providers
 from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
 from base04_builtin.rate_limiter.identifiers import normalised_address, subject_for
 from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
-from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
-from base04_hookspecs.errors import InvalidInput, ManagerUnavailable, NotFound
+from base04_hookspecs.errors import InvalidInput, NotFound
 from base04_hookspecs.rate_limiter import RateLimit
-from rate_limiter_kit import limiter, running, sqlite_in
+from rate_limiter_kit import limiter
 
 
 @pytest.fixture
@@ -130,29 +128,6 @@ async def test_ban_is_logged(manager: GcraRateLimiterManager) -> None:
         ("identifier banned", "2001:db8::/64", ["ip"])
     ]
     assert (await manager.check_rate_limit(["ip"], identifiers={"ip": "2001:db8::2"}))["banned"] == ["ip"]
-
-
-@pytest.mark.parametrize("policy", ["open", "closed"])
-async def test_count_that_cannot_be_kept(policy: str, tmp_path: Path) -> None:
-    redis, database = MemoryRedisManager(MemoryRedisSettings()), sqlite_in(tmp_path)
-    settings = GcraRateLimiterSettings.model_validate({"on_unavailable": policy})
-    manager, who = GcraRateLimiterManager(settings, redis, database), {"user": "ada"}
-    async with running(redis, database, manager):
-        await redis.stop()
-        with capture_logs() as logs:
-            for _ in range(3):
-                if policy == "open":
-                    assert (await manager.check_rate_limit(["user"], identifiers=who))["allowed"] is True
-                else:
-                    with pytest.raises(ManagerUnavailable):
-                        await manager.check_rate_limit(["user"], identifiers=who)
-        assert [entry["event"] for entry in logs] == ["rate limits cannot be counted"]
-        report = await manager.health_check()
-        assert report["status"] == ("degraded" if policy == "open" else "unhealthy")
-        assert report["metrics"]["errors"] == 3
-        await redis.start()
-        assert (await manager.health_check())["status"] == "healthy"
-        assert (await manager.check_rate_limit(["user"], identifiers=who))["limits"] != []
 
 
 async def test_many_callers_of_many_levels_get_exactly_the_limit() -> None:

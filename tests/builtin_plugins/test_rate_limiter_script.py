@@ -19,7 +19,7 @@ from base04_builtin.rate_limiter.check_script import CHECK
 from base04_builtin.rate_limiter.meter import meter_for
 from base04_builtin.rate_limiter.plan import SHADOW, WATCHED, AutoBanPlan, plan_text, rule_for
 from base04_hookspecs.rate_limiter import RateLimit
-from rate_limiter_kit import NOW_MS, GcraModel
+from rate_limiter_kit import NOW_MS, ClockedStore, GcraModel
 
 _CLOCKED = """
 local server = redis
@@ -30,34 +30,6 @@ local redis = {call = function(command, ...)
 end}
 """
 """Goes before a script, so that its clock is the one that the test sets at the key ``clock``."""
-
-
-class ClockedStore:
-    """A script store with a clock that the test sets."""
-
-    def __init__(self, now: int = NOW_MS) -> None:
-        self.now = now
-        self.values: dict[str, tuple[str, int | None]] = {}
-
-    def get(self, key: str) -> str | None:
-        value, ends = self.values.get(key, (None, None))
-        return None if ends is not None and ends <= self.now else value
-
-    def set(self, key: str, value: str, px: int | None = None) -> None:
-        assert px is None or px > 0
-        self.values[key] = (value, None if px is None else self.now + px)
-
-    def delete(self, key: str) -> int:
-        return int(self.values.pop(key, None) is not None)
-
-    def pttl(self, key: str) -> int:
-        raise AssertionError("the scripts do not ask for it")
-
-    def pexpire(self, key: str, ms: int) -> int:
-        raise AssertionError("the scripts do not ask for it")
-
-    def now_ms(self) -> int:
-        return self.now
 
 
 def plan_of(limits: Sequence[RateLimit], cost: int) -> str:
