@@ -9,14 +9,18 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
+from base04.testing.conformance.rate_limiter import AUTO_BAN, CONFIGURED, Another, RateLimiterConformance
 from base04_builtin.database.sqlite.manager import SqliteDatabaseManager
 from base04_builtin.database.sqlite.settings import SqliteSettings
+from base04_builtin.rate_limiter import rate_limiter_providers
 from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
 from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.rate_limiter import RateLimit
+from base04_hookspecs.rate_limiter import RateLimit, RateLimiterManager
 from base04_hookspecs.redis import RedisManager
 
 NOW_MS: Final = 1_800_000_000_000
@@ -49,6 +53,10 @@ class ClockedStore:
 
     def now_ms(self) -> int:
         return self.now
+
+
+SUITE: Final = {"limits": CONFIGURED, "auto_ban": AUTO_BAN}
+"""The settings that the conformance suite asks for."""
 
 
 class GcraModel:
@@ -96,3 +104,23 @@ async def limiter(
         own = [one for one, given in ((own_redis, redis), (own_database, database)) if given is None]
         async with running(*own, manager):
             yield manager
+
+
+@asynccontextmanager
+async def process(
+    redis: RedisManager, database: DatabaseManager, **settings: Any
+) -> AsyncIterator[GcraRateLimiterManager]:
+    """A started limiter on managers of its own, as a process would have."""
+    async with running(redis, database), limiter(redis, database, **settings) as manager:
+        yield manager
+
+
+class GcraConformance(RateLimiterConformance):
+    """The suite of the role for the provider ``gcra``; the stores come with the fixture ``another``."""
+
+    capabilities = next(iter(rate_limiter_providers())).capabilities
+
+    @pytest.fixture
+    async def manager(self, another: Another) -> AsyncIterator[RateLimiterManager]:
+        async with another() as started:
+            yield started

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 from structlog.testing import capture_logs
 
-from base04.testing.conformance.rate_limiter import CONFIGURED, RateLimiterConformance
-from base04_builtin.rate_limiter import rate_limiter_providers
+from base04.testing.conformance.rate_limiter import CONFIGURED, Another
 from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
 from base04_builtin.rate_limiter.identifiers import normalised_address, subject_for
 from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
+from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_hookspecs.errors import InvalidInput, NotFound
 from base04_hookspecs.rate_limiter import RateLimit
-from rate_limiter_kit import limiter
+from rate_limiter_kit import SUITE, GcraConformance, limiter, process, sqlite_in
 
 
 @pytest.fixture
@@ -26,8 +27,10 @@ async def manager() -> AsyncIterator[GcraRateLimiterManager]:
         yield started
 
 
-class TestGcraRateLimiter(RateLimiterConformance):
-    capabilities = next(iter(rate_limiter_providers())).capabilities
+class TestGcraRateLimiter(GcraConformance):
+    @pytest.fixture
+    def another(self, tmp_path: Path) -> Another:
+        return lambda: process(MemoryRedisManager(MemoryRedisSettings()), sqlite_in(tmp_path), **SUITE)
 
 
 @pytest.mark.parametrize(

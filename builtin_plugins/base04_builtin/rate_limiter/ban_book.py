@@ -48,6 +48,7 @@ class BanBook:
         self.dropped = 0
         self._ending: OrderedDict[str, None] = OrderedDict()
         self._recording: deque[tuple[Subject, Ban]] = deque()
+        self._storing = asyncio.Lock()
         self._watermark = 0.0
         self._lost = False
         self._wake = asyncio.Event()
@@ -101,17 +102,20 @@ class BanBook:
     async def unban(self, subjects: Sequence[Subject]) -> bool:
         """Lift the bans of subjects, durably; False where there were none."""
         entries = [subject.entry for subject in subjects]
-        self._recording = deque(one for one in self._recording if one[0].entry not in entries)
         try:
             lifted, now = await self._keys.lift(entries)
         except (ManagerUnavailable, OutcomeUnknown):
             lifted, now = 0, now_ms()
             self.lose()
-        stored = await self._table.lift(entries, now / 1000)
+        async with self._storing:  # so that none of them is stored after it was lifted
+            waiting = [one for one in self._recording if one[0].entry in entries]
+            for one in waiting:
+                self._recording.remove(one)
+            lifted += len(waiting) + await self._table.lift(entries, now / 1000)
         for entry in entries:
             self._forget(entry)
         await self._announce()
-        return bool(lifted or stored)
+        return lifted > 0
 
     def note(self, subject: Subject, ban: Ban) -> None:
         """Take in an automatic ban, which is in effect already, and store it soon. Never blocks and never fails."""
@@ -210,13 +214,12 @@ class BanBook:
     async def _record(self) -> None:
         """Store the automatic bans that wait."""
         while self._recording:
-            some = [self._recording[number] for number in range(min(_AT_ONCE, len(self._recording)))]
-            await self._table.put(
-                list({subject.entry: (subject, ban) for subject, ban in some}.values()), automatic=True
-            )
-            for one in some:
-                with suppress(ValueError):  # lifted meanwhile
-                    self._recording.remove(one)
+            async with self._storing:
+                some = [self._recording[number] for number in range(min(_AT_ONCE, len(self._recording)))]
+                newest = {subject.entry: (subject, ban) for subject, ban in some}
+                await self._table.put(list(newest.values()), automatic=True)
+                for _ in some:
+                    self._recording.popleft()
             await self._announce()
 
     async def _read_all(self) -> None:
