@@ -299,8 +299,7 @@ class AppManager(contract.AppManager):
 
             await not_started(scope, receive, send)
         elif scope["type"] == "http":
-            with generation.pin():
-                await generation.asgi(scope, receive, send)
+            await generation.serve(scope, receive, send)
         else:
             await generation.asgi(scope, receive, send)
 

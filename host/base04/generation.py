@@ -19,7 +19,7 @@ from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import Use
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from base04.pipeline import Pipeline
 
@@ -104,6 +104,22 @@ class Generation:
         """Return a context manager that makes this the generation of the current task until it ends."""
         return Pin(self)
 
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, pinned to its end; as ``pin``, with less to do for each."""
+        self._pins += 1
+        token = _pinned.set(self)
+        try:
+            await self.asgi(scope, receive, send)
+        finally:
+            _pinned.reset(token)
+            self._release()
+
+    def _release(self) -> None:
+        self._pins -= 1
+        if self._pins == 0 and self._unpinned is not None:
+            self._unpinned.set()
+            self._unpinned = None
+
     async def unpinned(self, timeout_s: float) -> bool:
         """Wait until nobody pins it any more; False where somebody still does after the timeout."""
         try:
@@ -127,10 +143,7 @@ class GenerationManagers:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-
-    def get(self, role: str, instance: str = "default") -> Manager | None:
-        """Return a running manager, None where there is none."""
-        return self._generation.find(role, instance)
+        self.get = generation.find
 
     def view(self, role: str, use: Use) -> Manager | None:
         """Return what ``Annotated[Contract, Use(...)]`` asks for, None where it is not running."""
@@ -158,11 +171,7 @@ class Pin:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _pinned.reset(self._token)
-        generation = self._generation
-        generation._pins -= 1
-        if generation._pins == 0 and generation._unpinned is not None:
-            generation._unpinned.set()
-            generation._unpinned = None
+        self._generation._release()
 
 
 def pinned_generation() -> Generation | None:

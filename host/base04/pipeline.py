@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import orjson
 import structlog
@@ -138,10 +138,10 @@ class Pipeline:
         Raises:
             UnknownAction: there is none, or several have this short name.
         """
-        discovery = self._managers.get("action_discovery")
+        discovery: ActionDiscoveryManager | None = self._managers.get("action_discovery")  # type: ignore[assignment]
         if discovery is None:
             raise ManagerUnavailable("No 'action_discovery' manager is running just now, so no action can be found.")
-        catalogue = cast(ActionDiscoveryManager, discovery).catalogue()
+        catalogue = discovery.catalogue()
         action = catalogue.find(name)
         if action is None:
             raise _unknown(name, catalogue)
@@ -161,7 +161,7 @@ class Pipeline:
         if context.principal.method == "local" or not (levels or action.limits):
             return ()
         return await self._limits.count(
-            levels, context.principal, context.client_ip, f"/actions/{action.name}", action.name, action.limits
+            levels, context.principal, context.client_ip, None, context.action, action.limits
         )
 
     async def run_admitted(self, action: Action, args: Mapping[str, Any] | None, context: RequestContext) -> bytes:
@@ -170,30 +170,29 @@ class Pipeline:
         Raises:
             Base04Error: as ``run``.
         """
-        if self._before or self._after or self._listened:
+        if self._before or self._after or self._listeners() is not None:
             _, written = await self._complete(action, args, context, None)
             return written
-        call = ActionCall(action.info, action.validate({} if args is None else args), context)
+        valid = action.validate({} if args is None else args)
         try:
             plan = self._plan(action)
             if plan.alone:
-                result = await supervise(plan.handler(**call.args), plan.timeout, grace=self._grace)
+                result = await supervise(plan.handler(**valid), plan.timeout, grace=self._grace)
             else:
-                result = await self._call(action, call, None)
+                result = await self._call(action, ActionCall(action.info, valid, context), None)
             return _checked(action, result)[1]
         except GeneratorExit:  # this very run is being closed
             raise
         except BaseException as raised:
-            _, error = _failure(call, raised)
+            _, error = _failure(ActionCall(action.info, valid, context), raised)
             if error is raised:
                 raise
             raise error from error.__cause__
 
-    @property
-    def _listened(self) -> bool:
-        """Whether somebody wants to hear of actions that were run."""
-        hooks = cast("HooksManager | None", self._managers.get("hooks"))
-        return hooks is not None and hooks.has_callbacks("action.executed")
+    def _listeners(self) -> HooksManager | None:
+        """Return who tells of actions that were run, None where nobody wants to hear of them."""
+        hooks: HooksManager | None = self._managers.get("hooks")  # type: ignore[assignment]  # what has that role
+        return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
 
     async def _complete(
         self, action: Action, args: Mapping[str, Any] | None, context: RequestContext, report: Report | None
@@ -282,8 +281,8 @@ class Pipeline:
             )
 
     async def _announce(self, call: ActionCall, outcome: ActionOutcome) -> None:
-        hooks = cast("HooksManager | None", self._managers.get("hooks"))
-        if hooks is None or not self._listened:
+        hooks = self._listeners()
+        if hooks is None:
             return
         try:
             await hooks.trigger_hook(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +149,32 @@ async def test_generation_with_a_manager_that_never_came_up_says_so(tmp_path: Pa
         assert app.generation.find("alpha") is None
         with pytest.raises(ManagerUnavailable, match="The manager alpha is not up: nobody there"):
             app.generation.get("alpha")
+
+
+async def test_request_leaves_nothing_to_the_garbage_collector(tmp_path: Path) -> None:
+    class Cycle:
+        """A server's view of a request: what sends knows the scope, as with uvicorn."""
+
+        def __init__(self) -> None:
+            headers: list[tuple[bytes, bytes]] = []
+            self.scope = {"type": "http", "method": "GET", "path": "/nothing", "headers": headers, "client": None}
+            self.status = 0
+
+        async def receive(self) -> dict[str, Any]:
+            return {"type": "http.request", "body": b""}
+
+        async def send(self, message: Any) -> None:
+            self.status = message.get("status", self.status)
+
+    async with host(tmp_path) as app:
+        for _ in range(2):  # the first one imports and remembers
+            cycle = Cycle()
+            await app.serve(cycle.scope, cycle.receive, cycle.send)
+            assert cycle.status == 404
+            gone = weakref.ref(cycle)
+            gc.disable()
+            try:
+                del cycle
+                assert gone() is None
+            finally:
+                gc.enable()

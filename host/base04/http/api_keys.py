@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Any, Final
 
 import jsonschema_rs
@@ -16,6 +17,7 @@ from base04.http.access import context_of, demand
 from base04.http.bodies import read_object
 from base04.http.json_response import SecretAnswer
 from base04_hookspecs.api_key import ApiKeyInfo, ApiKeyManager
+from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import Base04Error, Fault, InvalidInput, ManagerUnavailable, NotFound
 
 PERMISSION: Final = "api_keys.manage"
@@ -76,8 +78,8 @@ class _KeyDesk:
         query = request.query_params
         found = await keys.list_api_keys(
             query.get("user_id"),
-            limit=_number(query.get("limit"), 100),
-            offset=_number(query.get("offset"), 0),
+            limit=_number(query, "limit", 100),
+            offset=_number(query, "offset", 0),
             include_revoked=query.get("include_revoked") == "true",
         )
         return SecretAnswer({"api_keys": found})
@@ -95,7 +97,7 @@ class _KeyDesk:
             raise NotFound(f"There is no API key {before['key_id']!r}.")
         info = await keys.get_api_key_info(before["key_id"])
         details = {"permissions": info["permissions"], "instead_of": before["permissions"]}
-        await self._record("api_key.updated", request, info, **details)
+        await _record(self._audit, "api_key.updated", info, context_of(request), **details)
         return SecretAnswer(info)
 
     async def roll(self, request: Request) -> Response:
@@ -135,19 +137,38 @@ class _KeyDesk:
     async def _handed_out(
         self, request: Request, keys: ApiKeyManager, key: str, event: str, **details: Any
     ) -> Response:
-        """Show a new key once it is in the audit log; one that cannot be written there is of no use to anybody."""
-        info = await keys.get_api_key_info(key)
-        try:
-            await self._record(event, request, info, permissions=info["permissions"], **details)
-        except BaseException:
-            with contextlib.suppress(Base04Error):
-                await keys.revoke_api_key(key)
-            raise
+        """Show a new key, this once."""
+        info = await written_down(key, event, keys, self._audit, context_of(request), **details)
         return SecretAnswer({"api_key": key, **info}, 201)
 
-    async def _record(self, event: str, request: Request, info: ApiKeyInfo, **details: Any) -> None:
-        named = {"key_id": info["key_id"], "for_user": info["user_id"]}
-        await self._audit.record(event, "success", context_of(request), **named, **details)
+
+async def written_down(
+    key: str,
+    event: str,
+    keys: ApiKeyManager,
+    audit: AuditLog,
+    context: RequestContext | None = None,
+    **details: Any,
+) -> ApiKeyInfo:
+    """Write of a new key into the audit log; one that cannot be written there is revoked, since nobody will have it.
+
+    Raises:
+        ManagerUnavailable: it cannot be written.
+    """
+    info = await keys.get_api_key_info(key)
+    try:
+        await _record(audit, event, info, context, permissions=info["permissions"], **details)
+    except BaseException:
+        with contextlib.suppress(Base04Error):
+            await keys.revoke_api_key(key)
+        raise
+    return info
+
+
+async def _record(
+    audit: AuditLog, event: str, info: ApiKeyInfo, context: RequestContext | None, **details: Any
+) -> None:
+    await audit.record(event, "success", context, key_id=info["key_id"], for_user=info["user_id"], **details)
 
 
 def _key_id(request: Request) -> str:
@@ -167,9 +188,10 @@ def _pointer(error: jsonschema_rs.ValidationError) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
-def _number(text: str | None, default: int) -> int:
+def _number(query: Mapping[str, str], name: str, default: int) -> int:
+    text = query.get(name)
     if text is None:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 10_000):
-        raise InvalidInput(f"{text!r} is not a number from 0 to 10000.", [Fault("", "limit and offset are numbers.")])
+        raise InvalidInput(f"The parameter {name!r} cannot be used.", [Fault(f"/{name}", "It is a number to 10000.")])
     return int(text)

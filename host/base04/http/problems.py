@@ -72,9 +72,17 @@ def problem_of(error: Exception, request_id: str) -> Response | None:
         return _of_rate_limit(error, request_id)
     for kind, status, name, title in _STATUS:
         if isinstance(error, kind):
-            detail = str(error) if status != 500 else "The action failed; its log has the reason under this request id."
+            detail = _detail(error, status)
             return problem(status, name, title, detail, request_id, headers=_headers(error), **_members(error))
     return None
+
+
+def _detail(error: Exception, status: int) -> str:
+    if status == 500:
+        return "The action failed; its log has the reason under this request id."
+    if type(error) is errors.AuthenticationError:  # neither a token nor a key, which say that they are invalid
+        return "Say who is calling: 'Authorization: Bearer' with a token, or 'X-API-Key' with an API key."
+    return str(error)
 
 
 def internal_error(request_id: str) -> Response:

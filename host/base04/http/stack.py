@@ -61,6 +61,9 @@ class Frame:
             if exchange.answered:
                 raise
             await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
+        finally:
+            # The server's send knows the scope: without this every request would be left to the garbage collector.
+            scope.pop(SCOPE_KEY, None)
 
 
 class Dispatch:
@@ -85,7 +88,7 @@ class Dispatch:
             exchange.fields = dict(scope["headers"])
         client = scope.get("client")
         client_ip: str | None = (client[0] or None) if client else None
-        path = _path_below_root(scope)
+        path: str = _path_below_root(scope) if scope.get("root_path") else scope["path"]
         try:
             if scope["type"] == "websocket":
                 await self._serve_websocket(path, client_ip, exchange, scope, receive, send)
