@@ -158,6 +158,7 @@ class AppManager(contract.AppManager):
             after=generation.contributions.after_action,
             workers=self._workers,
             choices=RouteChoices(self.settings.server.rate_limit_on_unavailable),
+            hold=generation.hold,
         )
         generation.asgi = build_stack(generation, self)
         return generation

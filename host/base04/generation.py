@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -102,6 +102,17 @@ class Generation:
         """Return a context manager that makes this the generation of the current task until it ends."""
         return Pin(self)
 
+    def hold(self) -> Callable[[], None]:
+        """Pin it for something that is no task, until the function that is returned is called. Both on the loop."""
+        self._pins += 1
+        return self._unpin
+
+    def _unpin(self) -> None:
+        self._pins -= 1
+        if self._pins == 0 and self._unpinned is not None:
+            self._unpinned.set()
+            self._unpinned = None
+
     async def unpinned(self, timeout_s: float) -> bool:
         """Wait until nobody pins it any more; False where somebody still does after the timeout."""
         try:
@@ -156,11 +167,7 @@ class Pin:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _pinned.reset(self._token)
-        generation = self._generation
-        generation._pins -= 1
-        if generation._pins == 0 and generation._unpinned is not None:
-            generation._unpinned.set()
-            generation._unpinned = None
+        self._generation._unpin()
 
 
 def pinned_generation() -> Generation | None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from base04.supervision import supervise
-from base04.worker_pool import WorkerPool
+from base04.worker_pool import Hold, WorkerPool
 from base04_hookspecs.action_discovery import Action, ActionContext, RunAction
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import ManagerUnavailable
@@ -88,11 +88,13 @@ class HandlerCall:
             found[name] = context()
         return found
 
-    async def run(self, arguments: Mapping[str, Any], workers: WorkerPool, grace: float) -> Any:
+    async def run(
+        self, arguments: Mapping[str, Any], workers: WorkerPool, grace: float, hold: Hold | None = None
+    ) -> Any:
         """Call the handler under its timeout and return its result; raises ``CallTimeout`` and what it raises."""
         if self.asynchronous:
             return await supervise(self.handler(**arguments), self.timeout, grace=grace)
-        result = await workers.run(partial(self.handler, **arguments), self.timeout)
+        result = await workers.run(partial(self.handler, **arguments), self.timeout, hold=hold)
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError("The handler returned a coroutine, but is no 'async def': write 'async def', or await it.")

@@ -19,7 +19,7 @@ from base04.injection import HandlerCall, ManagerLookup, Report, action_context
 from base04.json_result import json_result
 from base04.limits import ALL, Limits, RouteChoices
 from base04.supervision import GRACE_S, supervise
-from base04.worker_pool import CallTimeout, WorkerPool
+from base04.worker_pool import CallTimeout, Hold, WorkerPool
 from base04_hookspecs.action_discovery import Action, ActionCatalogue, ActionContext, ActionDiscoveryManager
 from base04_hookspecs.context import Principal, RequestContext, use_request
 from base04_hookspecs.errors import (
@@ -73,6 +73,7 @@ class Pipeline:
         workers: the threads for handlers that are not async; several pipelines may share them.
         grace: how many seconds a handler that was cancelled may take to clean up.
         choices: what becomes of calls that cannot be counted.
+        hold: keeps the generation for a thread whose caller has given up.
     """
 
     def __init__(
@@ -84,12 +85,14 @@ class Pipeline:
         workers: WorkerPool | None = None,
         grace: float = GRACE_S,
         choices: RouteChoices | None = None,
+        hold: Hold | None = None,
     ) -> None:
         self._managers = managers
         self._before = tuple(before)
         self._after = tuple(after)
         self._workers = workers if workers is not None else WorkerPool()
         self._grace = grace
+        self._hold = hold
         self._limits = Limits(managers.get, choices)
         self._calls: dict[str, HandlerCall] = {}
 
@@ -246,7 +249,7 @@ class Pipeline:
     async def _call(self, action: Action, call: ActionCall, report: Report | None) -> Any:
         plan = self._plan(action)
         if not plan.managers and not plan.contexts:
-            return await plan.run(call.args, self._workers, self._grace)
+            return await plan.run(call.args, self._workers, self._grace, self._hold)
 
         def nested(name: str, args: Mapping[str, Any] | None = None) -> Awaitable[Any]:
             return self.run(name, args, call.request)
@@ -255,7 +258,7 @@ class Pipeline:
             return action_context(action, call.request, nested, report)
 
         arguments = {**call.args, **plan.injected(self._managers, context)}
-        return await plan.run(arguments, self._workers, self._grace)
+        return await plan.run(arguments, self._workers, self._grace, self._hold)
 
     def _plan(self, action: Action) -> HandlerCall:
         """Return how the handler of an action is called.
