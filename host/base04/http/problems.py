@@ -26,6 +26,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (errors.ManagerUnavailable, 503, "unavailable", "Unavailable just now"),
     (errors.NotSupported, 501, "not-supported", "Not supported"),
     (errors.OutcomeUnknown, 502, "outcome-unknown", "Whether it was done is not known"),
+    (errors.ActionBusy, 503, "action-busy", "The action runs as often as it may"),
     (errors.ActionTimeout, 504, "action-timeout", "The action took too long"),
     (errors.ActionFailed, 500, "action-failed", "The action failed"),
 )
@@ -113,7 +114,7 @@ def _members(error: Exception) -> dict[str, Any]:
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.ManagerUnavailable):
+    if isinstance(error, errors.ManagerUnavailable | errors.ActionBusy):
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, errors.AuthenticationError | errors.PermissionDenied):
         return {"www-authenticate": challenge(error)}
