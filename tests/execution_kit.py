@@ -85,6 +85,7 @@ class Gates:
                 await self._changed.wait_for(lambda: name not in self.closed)
             except asyncio.CancelledError:
                 self.cancelled[name] += 1
+                self._changed.notify_all()
                 raise
 
     async def open(self, name: str) -> None:
@@ -97,6 +98,11 @@ class Gates:
         """Wait until a handler has been called."""
         async with asyncio.timeout(30), self._changed:
             await self._changed.wait_for(lambda: self.begun[name] >= times)
+
+    async def until_cancelled(self, name: str, times: int = 1) -> None:
+        """Wait until handlers have been cancelled."""
+        async with asyncio.timeout(30), self._changed:
+            await self._changed.wait_for(lambda: self.cancelled[name] >= times)
 
 
 gates = Gates()

@@ -148,7 +148,7 @@ class Idempotency:
             if row["expires_at"] > time.time() or _runs(row):
                 if row["fingerprint"] != key.fingerprint:
                     raise KeyReused(
-                        "This Idempotency-Key was used for a request with another body: each request needs one of its own.",
+                        "This Idempotency-Key was used for a request with another body: use a new one.",
                         [Fault("", "The body is not that of the first request with this key.")],
                     )
                 if row["status"] == "done":

@@ -204,7 +204,7 @@ async def test_progress_must_be_numbers_and_a_text(app: AppManager) -> None:
     live = app.executions.live[identity]
     for wrong in (("1", None, ""), (float("nan"), None, ""), (1, True, ""), (1, 2, 3)):
         with pytest.raises(InvalidInput):
-            live.report(*wrong)  # type: ignore[arg-type]  # that is the point
+            live.report(*wrong)
     await gates.open("x")
     await end_of(app, identity)
 
@@ -382,7 +382,7 @@ async def test_execution_that_kills_its_process_again_and_again_is_given_up(tmp_
             await gates.until_begun("x", attempt)
             with capture_logs():
                 await left_behind(app, identity)
-                await until(lambda attempt=attempt: gates.cancelled["x"] == attempt)  # its owner notices
+                await gates.until_cancelled("x", attempt)  # its owner notices
         row = await end_of(app, identity)
     assert (row["status"], row["attempt"]) == ("interrupted", 2)
 
