@@ -5,17 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypedDict
+from typing import Any, ClassVar, Literal, NotRequired, Protocol, TypedDict
 
 from base04_hookspecs.context import Principal
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import hookspec
 from base04_hookspecs.provider import Provider
 from base04_hookspecs.rate_limiter import RateLimit
+from base04_hookspecs.run_policy import DEFAULT, RunPolicy
 
 
 class ActionInfo(TypedDict):
-    """What is known of an action, as JSON. ``module`` is the module of its handler, ``source`` is ``file:line``."""
+    """What is known of an action, as JSON. ``module`` is the module of its handler, ``source`` is ``file:line``.
+
+    ``run`` is ``RunPolicy.described()``; without it the action is run as by default.
+    """
 
     name: str
     pack: str
@@ -31,6 +35,7 @@ class ActionInfo(TypedDict):
     timeout: float | None
     rate_limit: list[str]
     source: str
+    run: NotRequired[Mapping[str, Any]]
 
 
 class DefinitionFault(TypedDict):
@@ -71,6 +76,7 @@ class Action:
     load_handler: Callable[[], Callable[..., Any]]
     check_result: Callable[[Any], None] | None = None
     limits: tuple[RateLimit, ...] = ()
+    policy: RunPolicy = DEFAULT
 
     @property
     def name(self) -> str:

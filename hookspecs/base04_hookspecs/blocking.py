@@ -20,6 +20,7 @@ from base04_hookspecs import (
     action_discovery,
     api_key,
     database,
+    executor,
     hooks,
     jwt,
     manager,
@@ -36,6 +37,7 @@ from base04_hookspecs.api_key import ApiKeyInfo
 from base04_hookspecs.app import ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.database import Migration, Operation, PoolStatus, TableSchema, Where
+from base04_hookspecs.executor import ExecutionJob, Perform, QueueStatus
 from base04_hookspecs.health import HealthReport
 from base04_hookspecs.hooks import HookCallback, HookInfo
 from base04_hookspecs.jwt import ClaimsSource, TokenPair
@@ -411,6 +413,25 @@ class ActionDiscoveryManager(Manager, Protocol):
         """Return what is wrong with action files as they were last read, ordered by file and line."""
 
 
+class ExecutorManager(Manager, Protocol):
+    """Performs executions, a bounded number at once."""
+
+    def bind(self, perform: Perform) -> None:
+        """Take the way to perform executions in this process. The host calls it once, after start."""
+
+    def submit(self, job: ExecutionJob) -> None:
+        """Accept a job, to be performed when there is room. One that waits or runs already is not taken twice."""
+
+    def cancel(self, execution_id: str) -> bool:
+        """Drop a job that waits, or cancel what performs it; False where neither is known here."""
+
+    def get_queue_status(self) -> QueueStatus:
+        """Return how much there is to do."""
+
+    def drain(self) -> None:
+        """Take nothing more, and begin nothing that waits; what runs goes on. Called before the host stops."""
+
+
 class WebSocketManager(Manager, Protocol):
     """Connections, rooms, and events to everyone in a room."""
 
@@ -578,6 +599,7 @@ CONTRACTS: Final[Mapping[type, type[manager.Manager]]] = MappingProxyType(
         StateManager: state.StateManager,
         RateLimiterManager: rate_limiter.RateLimiterManager,
         ActionDiscoveryManager: action_discovery.ActionDiscoveryManager,
+        ExecutorManager: executor.ExecutorManager,
         WebSocketManager: websocket.WebSocketManager,
         ModuleManager: module.ModuleManager,
     }

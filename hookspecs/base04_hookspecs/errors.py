@@ -29,6 +29,7 @@
     ├── RateLimited                 too many calls; carries ``retry_after``
     └── ActionError
         ├── UnknownAction           with close matches
+        ├── ActionBusy              it runs as often as it may at once; carries ``retry_after``
         ├── ActionTimeout           the handler took longer than its action allows
         └── ActionFailed            the handler raised, or returned what its action does not declare
 
@@ -213,6 +214,14 @@ class UnknownAction(ActionError):
     def __init__(self, message: str, *, action: str, matches: Sequence[str] = ()) -> None:
         super().__init__(message, action=action)
         self.matches = tuple(matches)
+
+
+class ActionBusy(ActionError):
+    """The action runs as often as it may at once, and was not begun. ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, action: str, retry_after: float = 1.0) -> None:
+        super().__init__(message, action=action)
+        self.retry_after = retry_after
 
 
 class ActionTimeout(ActionError):

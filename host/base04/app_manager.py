@@ -21,8 +21,10 @@ from base04.contributions import collect
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
 from base04.errors import StopError
+from base04.executions.executions import Executions
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
 from base04.health import HealthMonitor
+from base04.idempotency import Idempotency
 from base04.lifecycle import Started, start_all, stop_each, within
 from base04.limits import RouteChoices
 from base04.module_choices import ModuleChoices
@@ -34,6 +36,7 @@ from base04.retirement import Retirement
 from base04.rotation import Rotation
 from base04.selection import Selection
 from base04.settings import HostSettings, load_settings
+from base04.slots import Slots
 from base04_hookspecs import app as contract
 from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.api_key import ApiKeyManager
@@ -101,8 +104,12 @@ class AppManager(contract.AppManager):
         self._rotation = Rotation(self, renewal)
         self._retirement = Retirement(self)
         self.audit = AuditLog(self)
+        self.executions = Executions(self)
+        kept = self.settings.executions
+        self.idempotency = Idempotency(self._default_database, kept.lease, kept.keep_answers)
         self._start_order: list[Running] = []
         self._workers = WorkerPool()
+        self._slots = Slots()
 
     # The way from entry points to running managers
 
@@ -164,6 +171,8 @@ class AppManager(contract.AppManager):
         self._announce_replacements()
         await self.adopt(self.build(started))
         await self.audit.start()
+        await self.executions.start()
+        self.idempotency.start()
         for name, step in self.generation.contributions.startup:
             await self.take_step("startup", name, step)
         self.health.start()
@@ -183,6 +192,9 @@ class AppManager(contract.AppManager):
             after=generation.contributions.after_action,
             workers=self._workers,
             choices=RouteChoices(self.settings.server.rate_limit_on_unavailable),
+            hold=generation.hold,
+            slots=self._slots,
+            record=self.executions.history.note if self.settings.executions.history else None,
         )
         generation.asgi = build_stack(generation, self)
         return generation
@@ -201,6 +213,7 @@ class AppManager(contract.AppManager):
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
         await self.audit.adopt(generation)
+        await self.executions.adopt()
         if previous is not None:
             self._retirement.begin(previous, generation)
             self._rotation.look()
@@ -227,6 +240,7 @@ class AppManager(contract.AppManager):
                 return
             try:
                 await self._end_background_work()
+                await self.executions.drain()
                 await generation.unpinned(self.settings.server.drain_timeout)
                 for name, step in reversed(generation.contributions.shutdown):
                     await self.take_step("shutdown", name, step)
@@ -238,6 +252,8 @@ class AppManager(contract.AppManager):
     async def _wind_up(self) -> list[Exception]:
         """Stop whatever has started, let go of the folder, and return what went wrong."""
         await self._end_background_work()
+        await self.executions.stop()
+        await self.idempotency.stop()
         await self.audit.stop()
         errors = await stop_each(self._start_order)
         self._workers.close()
@@ -308,6 +324,10 @@ class AppManager(contract.AppManager):
         from base04.serving import run
 
         run(self, app, **kwargs)
+
+    def _default_database(self) -> DatabaseManager | None:
+        found = self._generation.find("database") if self._generation is not None else None
+        return found if isinstance(found, DatabaseManager) else None
 
     # What others ask
 

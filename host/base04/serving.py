@@ -140,6 +140,7 @@ async def _serve_until_told(
     async def drain() -> None:
         manager.draining = True
         _log.info("the host drains")
+        await manager.executions.drain()
         websocket = manager.generation.find("websocket")
         if isinstance(websocket, WebSocketManager):
             await websocket.drain()

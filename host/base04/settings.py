@@ -99,6 +99,27 @@ class AuditSettings(BaseModel):
     most_denials: Annotated[int, Field(ge=1)] = 100_000
 
 
+class ExecutionSettings(BaseModel):
+    """What is kept of runs of actions, and how those in the background are looked after.
+
+    At most ``most`` ended executions are kept, for ``retention``. ``waiting`` runs of requests may wait to be written
+    to the history, where ``history`` is on. A process that runs an execution, or the first request with an
+    ``Idempotency-Key``, holds it for ``lease`` and renews that; once it has passed, the process counts as dead. An
+    execution whose process died is begun again at most ``max_attempts`` times in all, where its action is idempotent.
+    Answers to requests with an ``Idempotency-Key`` are kept for ``keep_answers``.
+    """
+
+    model_config = _CONFIG
+
+    history: bool = True
+    retention: Duration = 30 * 86400.0
+    most: Annotated[int, Field(ge=1)] = 1_000_000
+    waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    lease: Duration = 30.0
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    keep_answers: Duration = 86400.0
+
+
 class HostSettings(BaseModel):
     """Everything that the host reads. ``document`` keeps what was written, for the providers and for error messages."""
 
@@ -110,6 +131,7 @@ class HostSettings(BaseModel):
     managers: dict[str, RoleSettings] = Field(default_factory=dict)
     log: LogSettings = LogSettings()
     audit: AuditSettings = AuditSettings()
+    executions: ExecutionSettings = ExecutionSettings()
 
     _document: SettingsDocument = PrivateAttr(default_factory=SettingsDocument)
     _read_again: Callable[[], HostSettings] | None = PrivateAttr(default=None)

@@ -22,6 +22,7 @@ from base04_builtin.action_discovery.fields import (
     read_version,
 )
 from base04_builtin.action_discovery.handler import Handler, HandlerProblem, check_handler, find_handler
+from base04_builtin.action_discovery.policy import POLICY_KEYS, read_policy
 from base04_builtin.action_discovery.schema import CompiledSchema, compile_schema
 from base04_builtin.action_discovery.schema_keywords import SchemaPath
 from base04_builtin.action_discovery.sources import PackFile
@@ -31,6 +32,7 @@ _PACK_KEYS: Final = ("pack", "version", "summary", "description", "actions", "$d
 _ACTION_KEYS: Final = (
     *("summary", "description", "handler", "access", "parameters", "required", "additionalProperties", "returns"),
     *("timeout", "rate_limit", "$defs"),
+    *POLICY_KEYS,
 )
 
 
@@ -138,6 +140,7 @@ class _ActionReader:
         timeout = read_timeout(place)
         summary, description = read_text(place, "summary"), read_text(place, "description")
         arguments = self._arguments()
+        policy = read_policy(place, arguments["properties"])
         compiled = compile_schema(arguments, self._report_argument)
         returns = self._returns()
         result = None if returns is None else compile_schema(returns, self._report_result, fill=False)
@@ -160,8 +163,9 @@ class _ActionReader:
             "timeout": timeout,
             "rate_limit": rate_limit,
             "source": f"{self._file}:{place.document.key(place.path)[0]}",
+            "run": policy.described(),
         }
-        return Action(info, **_callables(name, compiled, result, handler, arguments), limits=limits)
+        return Action(info, **_callables(name, compiled, result, handler, arguments), limits=limits, policy=policy)
 
     def _arguments(self) -> dict[str, Any]:
         """Return the schema of the arguments as a whole."""

@@ -13,7 +13,7 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
-from base04.http import actions, api_keys, audit_events, health, inventory, modules, tokens
+from base04.http import actions, api_keys, audit_events, executions, health, inventory, modules, tokens
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.plugin_parts import admitted_routes, wrapped
@@ -74,10 +74,11 @@ class Dispatch:
         limit = app.settings.server.max_body_bytes
         self._gate = Gate(generation, app)
         self._wrapped = bool(generation.contributions.middleware)
-        self._run_action = actions.ActionEndpoint(generation, self._gate, limit)
+        self._run_action = actions.ActionEndpoint(generation, self._gate, app)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
         own += modules.routes(generation, app)
         own += tokens.routes(generation, self._gate, app.audit, limit)
+        own += executions.routes(generation, app)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
@@ -96,8 +97,11 @@ class Dispatch:
             principal, levels = await self._gate.enter(client_ip, scope, exchange, path)
             if path.startswith(_ACTIONS) and scope["method"] == "POST":
                 name = path[len(_ACTIONS) :]
-                body = await self._run_action(name, principal, client_ip, levels, exchange, scope, receive)
-                await (_send_json(body, send) if self._wrapped else exchange.answer_json(body))
+                answer = await self._run_action(name, principal, client_ip, levels, exchange, scope, receive)
+                if isinstance(answer, bytes):
+                    await (_send_json(answer, send) if self._wrapped else exchange.answer_json(answer))
+                else:
+                    await answer(scope, receive, send)
                 return
             context = RequestContext(exchange.request_id, principal, client_ip, "http")
             scope.setdefault("app", self)  # Starlette's routes raise their 405 only within an application
