@@ -82,6 +82,7 @@ def places(reading: PackReading) -> list[tuple[int, int, str]]:
         (b"pack: p\nversion: \xff\n", 2, 10, "The file is not UTF-8."),
         (b"pack: p\nversion: \x00\n", 2, 10, "The character U+0000 is not allowed in YAML."),
         ("[" * 100_000, 1, 66, "nested more than 64 deep"),
+        ("é: x\r\nb:\n- " + "[" * 100_000, 3, 66, "nested more than 64 deep"),
         ("- " * 100_000, 1, 131, "nested more than 64 deep"),
         ("{a: " * 100_000, 1, 258, "nested more than 64 deep"),
         ("#" * (MAX_BYTES + 1), 1, 1, "The file is larger than 1024 KiB"),

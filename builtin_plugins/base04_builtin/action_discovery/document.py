@@ -89,9 +89,8 @@ def read_document(content: bytes, faults: FaultLog) -> Document | None:
     except UnicodeDecodeError as error:
         faults.add(_position_at(content[: error.start].decode("utf-8", "replace")), "The file is not UTF-8.")
         return None
-    composer = _Composer(yaml.parse(text, Loader=_Loader), faults)
     try:
-        return composer.compose()
+        return _composed(text, faults)
     except _Abort:
         return None
     except yaml.reader.ReaderError as error:
@@ -102,6 +101,17 @@ def read_document(content: bytes, faults: FaultLog) -> Document | None:
         position = (mark.line + 1, mark.column + 1) if mark else START
         faults.add(position, _syntax_message(error, text, position))
     return None
+
+
+def _composed(text: str, faults: FaultLog) -> Document | None:
+    try:
+        return _Composer(yaml.parse(text, Loader=_Loader), faults).compose()
+    except yaml.MarkedYAMLError as error:
+        if "nesting depth" not in str(error.problem) or error.problem_mark is None:
+            raise
+        # The parser looks ahead and has a limit of its own, which it may meet before the composer meets MAX_DEPTH.
+        # What stands before that place is deeper than is allowed, and without the rest the composer comes to it.
+        return _Composer(yaml.parse(text[: error.problem_mark.index], Loader=_Loader), faults).compose()
 
 
 def _position_at(before: str) -> Position:
