@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from base04_builtin.action_discovery.arguments import arguments_validator, result_check
 from base04_builtin.action_discovery.definition import PackDefinition
+from base04_builtin.action_discovery.discreet import discreet
 from base04_builtin.action_discovery.examples import read_examples
 from base04_builtin.action_discovery.faults import nearest
 from base04_builtin.action_discovery.fields import (
@@ -187,9 +188,10 @@ def _callables(
     handler: Handler,
     arguments: dict[str, Any],
 ) -> dict[str, Any]:
+    runnable = handler if compiled.conceal is None else discreet(handler, compiled.conceal)
     return {
         "validate": arguments_validator(name, arguments, compiled.validator, compiled.fill),
-        "load_handler": lambda: handler,
+        "load_handler": lambda: runnable,
         "check_result": None if result is None else result_check(name, result.validator),
         "conceal": compiled.conceal,
         "conceal_result": None if result is None else result.conceal,
