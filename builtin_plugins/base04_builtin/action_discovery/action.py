@@ -24,7 +24,7 @@ from base04_builtin.action_discovery.schema_keywords import SchemaPath
 from base04_builtin.action_discovery.sources import PackFile
 from base04_hookspecs.action_discovery import Action, ActionInfo
 
-_KEYS: Final = (
+ACTION_KEYS: Final = (
     *("summary", "description", "handler", "access", "parameters", "required", "additionalProperties", "returns"),
     *("timeout", "rate_limit", "examples", "$defs"),
 )
@@ -44,7 +44,7 @@ class ActionReader:
         """Return the action; None where it has a fault."""
         place, name = self._place, f"{pack}.{short}"
         before = len(place.faults)
-        place.refuse_unknown(_KEYS)
+        place.refuse_unknown(ACTION_KEYS)
         place.require("handler")
         access, permissions = read_access(place)
         rate_limit, limits = read_limits(place)

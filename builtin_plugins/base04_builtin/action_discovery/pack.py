@@ -32,7 +32,7 @@ from base04_builtin.action_discovery.sources import PackFile
 from base04_hookspecs.action_discovery import Action, PackInfo
 from base04_hookspecs.app import ActionPackSource
 
-_PACK_KEYS: Final = (
+PACK_KEYS: Final = (
     *("pack", "version", "summary", "description", "authors", "requires", "permissions", "actions", "$defs"),
 )
 
@@ -106,7 +106,7 @@ class _PackReader:
             )
             return
         place = Place(self._document, self._faults, (), data)
-        place.refuse_unknown(_PACK_KEYS)
+        place.refuse_unknown(PACK_KEYS)
         place.require("pack", "version", "actions")
         self._reading.name = name = read_name(place, "pack")
         self._reading.position = self._document.value(("pack",))
