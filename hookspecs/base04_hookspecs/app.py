@@ -37,6 +37,13 @@ class ActionSource(TypedDict):
     version: str
 
 
+class ActionPackSource(TypedDict):
+    """A pack that a plugin defines by the hook ``action_packs``, as an action file would hold it."""
+
+    plugin: str
+    definition: Mapping[str, Any]
+
+
 class ApplicationHealth(TypedDict):
     """The health of the whole: the worst status of what is required, and each manager's own report."""
 
@@ -172,6 +179,10 @@ class AppManager(ABC):
     @abstractmethod
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
+
+    @abstractmethod
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins; asks the plugins each time."""
 
     @abstractmethod
     def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:

@@ -32,9 +32,9 @@ from base04_hookspecs import (
     vault,
     websocket,
 )
-from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport
+from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport, PackInfo
 from base04_hookspecs.api_key import ApiKeyInfo
-from base04_hookspecs.app import ActionSource, ApplicationHealth, ReloadReport
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.database import Migration, Operation, PoolStatus, TableSchema, Where
 from base04_hookspecs.executor import ExecutionJob, Perform, QueueStatus
@@ -409,6 +409,9 @@ class ActionDiscoveryManager(Manager, Protocol):
     def list_all_actions(self) -> ActionListing:
         """Return all actions by full name."""
 
+    def list_packs(self) -> dict[str, PackInfo]:
+        """Return the packs by name, with all their actions, also those that operators have switched off."""
+
     def get_faults(self) -> list[DefinitionFault]:
         """Return what is wrong with action files as they were last read, ordered by file and line."""
 
@@ -541,6 +544,9 @@ class AppManager(Protocol):
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins; asks the plugins each time."""
 
     def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:
         """Return a database instance with an access role."""

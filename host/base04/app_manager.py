@@ -17,7 +17,7 @@ import structlog
 from base04.audit import AuditLog
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
-from base04.contributions import collect
+from base04.contributions import collect, collect_packs
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
 from base04.errors import StopError
@@ -40,7 +40,7 @@ from base04.slots import Slots
 from base04_hookspecs import app as contract
 from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.api_key import ApiKeyManager
-from base04_hookspecs.app import ActionSource, ApplicationHealth, ReloadReport
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import ManagerUnavailable
@@ -427,6 +427,10 @@ class AppManager(contract.AppManager):
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
         return list(self.discovery.action_sources)
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins."""
+        return collect_packs(self.discovery)
 
     # The accessors of the specification
 

@@ -23,7 +23,7 @@ from base04.loop_thread import LoopThread
 from base04.proxies import blocking_form, blocking_proxy, refuse_own_thread, run_on_loop
 from base04.settings import HostSettings
 from base04_hookspecs import blocking as contracts
-from base04_hookspecs.app import ActionSource, ApplicationHealth, ReloadReport
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.errors import Conflict, ManagerUnavailable
 from base04_hookspecs.markers import AccessRole
@@ -242,6 +242,10 @@ class AppManager(contracts.AppManager):
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
         return self._host.list_action_sources()
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins."""
+        return self._host.list_action_packs()
 
     def get_manager(self, role: str, instance: str = "default") -> Any:
         """Return a blocking proxy of a running manager; its type is in ``base04_hookspecs.blocking``.

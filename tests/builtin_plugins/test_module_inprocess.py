@@ -12,7 +12,7 @@ from starlette.applications import Starlette
 from base04.testing.conformance.module import ModuleConformance
 from base04_builtin.module.inprocess import InprocessModuleManager
 from base04_hookspecs import HealthReport, Manager, Principal, health_report
-from base04_hookspecs.app import ActionSource, ApplicationHealth, AppManager, ReloadReport
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, AppManager, ReloadReport
 from base04_hookspecs.errors import Conflict, NotFound
 from base04_hookspecs.health import HealthStatus
 from base04_hookspecs.markers import AccessRole
@@ -93,6 +93,9 @@ class TableApp(AppManager):
         raise NotFound(f"There is no action {name!r}.")
 
     def list_action_sources(self) -> list[ActionSource]:
+        return []
+
+    def list_action_packs(self) -> list[ActionPackSource]:
         return []
 
     def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> NoReturn:

@@ -123,6 +123,7 @@ def action(handler: Handler, name: str = "pack.run", **fields: Any) -> Action:
         "name": name,
         "pack": name.partition(".")[0],
         "pack_version": "1.0.0",
+        "examples": [],
         "summary": "",
         "description": "",
         "module": handler.__module__,
