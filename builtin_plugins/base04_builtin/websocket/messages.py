@@ -80,6 +80,21 @@ def decode(frame: Frame, max_bytes: int) -> dict[str, Any]:
     return message
 
 
+def copy_of_object(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a deep copy of a JSON object.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    try:
+        copy = orjson.loads(orjson.dumps(dict(value)))
+    except TypeError as exc:
+        raise InvalidInput(f"This is not a JSON object: {exc}.") from exc
+    if not isinstance(copy, dict):
+        raise InvalidInput(f"A JSON object was expected, and this is of type {type(value).__name__}.")
+    return copy
+
+
 def read_id(message: Mapping[str, Any]) -> MessageId:
     """Return the id under which the client wants an answer, None where it wants none.
 

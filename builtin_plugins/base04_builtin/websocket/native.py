@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -139,6 +139,20 @@ class NativeWebSocketManager(WebSocketManager):
     async def list_sessions(self, user_id: str | None = None) -> list[SessionInfo]:
         """Return the connections of this process that have a user."""
         return self._registry.infos(user_id)
+
+    async def get_session(self, sid: str | None = None) -> SessionInfo | None:
+        """Describe a connection, without ``sid`` the one being served."""
+        connection = self._connection(sid)
+        return connection.info() if connection is not None else None
+
+    async def set_metadata(self, metadata: Mapping[str, Any], sid: str | None = None) -> bool:
+        """Note something about a connection."""
+        noted = messages.copy_of_object(metadata)
+        connection = self._connection(sid)
+        if connection is None:
+            return False
+        connection.note(noted)
+        return True
 
     async def disconnect(self, sid: str, *, code: int = 1000, reason: str = "") -> bool:
         """Close a connection.

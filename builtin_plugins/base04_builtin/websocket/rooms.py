@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from base04_builtin.websocket.connection import Connection
 from base04_hookspecs.websocket import RoomInfo
 
@@ -50,10 +52,10 @@ class Rooms:
 
     def info(self, room: str) -> RoomInfo:
         """Return who is in a room."""
-        members = self.members(room)
-        users = {member.principal.user_id for member in members}
+        devices = Counter(member.principal.user_id or "" for member in self.members(room))
         return {
             "room": room,
-            "users": sorted(user for user in users if user is not None),
-            "connections": len(members),
+            "users": sorted(devices),
+            "connections": devices.total(),
+            "devices": dict(sorted(devices.items())),
         }

@@ -10,7 +10,7 @@ import pytest
 
 from base04_hookspecs import Principal, current_request
 from base04_hookspecs.errors import InvalidInput, PermissionDenied
-from base04_hookspecs.websocket import WebSocketManager
+from base04_hookspecs.websocket import RoomInfo, WebSocketManager
 
 TIMEOUT_S = 10.0
 """How long the suite waits for what must happen."""
@@ -59,6 +59,11 @@ async def within(awaitable: Awaitable[Any]) -> Any:
         return await awaitable
 
 
+def room_of(room: str, **devices: int) -> RoomInfo:
+    """Return what is told of a room in which these users have so many sockets each."""
+    return {"room": room, "users": sorted(devices), "connections": sum(devices.values()), "devices": devices}
+
+
 class WebSocketConformance:
     """Subclass it, and give it the fixtures ``manager`` (started, served) and ``connect``."""
 
@@ -71,6 +76,29 @@ class WebSocketConformance:
         (info,) = await manager.list_sessions("ada")
         assert (info["sid"], info["user_id"], info["rooms"]) == (ada.sid, "ada", [])
         assert info["connected_at"] > 0
+        assert await manager.get_session(ada.sid) == info
+        assert await manager.get_session("no such sid") is None
+        assert await manager.get_session() is None
+
+    async def test_the_server_notes_what_it_likes_about_a_connection(
+        self, manager: WebSocketManager, connect: Connect
+    ) -> None:
+        async def note(sid: str, data: Any) -> Any:
+            assert await manager.set_metadata(data)
+            session = await manager.get_session()
+            return session["metadata"] if session is not None else None
+
+        await manager.register_handler("note", note)
+        ada = await connect("ada")
+        noted: dict[str, Any] = {"device": "phone", "tags": ["a"]}
+        assert await manager.set_metadata(noted, ada.sid)
+        noted["tags"].append("later")
+        assert await ada.emit(None, "note", {"device": None, "tab": 2}) == {"tags": ["a"], "tab": 2}
+        (info,) = await manager.list_sessions("ada")
+        assert info["metadata"] == {"tags": ["a"], "tab": 2}
+        assert not await manager.set_metadata({"a": 1}, "no such sid")
+        with pytest.raises(InvalidInput):
+            await manager.set_metadata({"a": object()}, ada.sid)
 
     async def test_an_event_reaches_everyone_in_its_room_and_nobody_else(
         self, manager: WebSocketManager, connect: Connect
@@ -96,7 +124,7 @@ class WebSocketConformance:
 
     async def test_nobody_is_in_an_empty_room(self, manager: WebSocketManager) -> None:
         assert await manager.emit_to_room("nowhere", "event", None) == 0
-        assert await manager.get_room_info("nowhere") == {"room": "nowhere", "users": [], "connections": 0}
+        assert await manager.get_room_info("nowhere") == room_of("nowhere")
         assert await manager.list_rooms() == []
 
     async def test_a_room_counts_users_once_and_connections_each(
@@ -104,7 +132,7 @@ class WebSocketConformance:
     ) -> None:
         for user in ("bob", "ada", "ada"):
             await (await connect(user)).join("news")
-        assert await manager.get_room_info("news") == {"room": "news", "users": ["ada", "bob"], "connections": 3}
+        assert await manager.get_room_info("news") == room_of("news", ada=2, bob=1)
         assert await manager.list_rooms() == ["news"]
 
     async def test_joining_twice_is_being_in_once(self, manager: WebSocketManager, connect: Connect) -> None:
@@ -232,7 +260,7 @@ class WebSocketConformance:
         await bob.join("news")
         await ada.close()
         await within(_until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
-        assert await manager.get_room_info("news") == {"room": "news", "users": ["bob"], "connections": 1}
+        assert await manager.get_room_info("news") == room_of("news", bob=1)
 
     async def test_the_server_disconnects(self, manager: WebSocketManager, connect: Connect) -> None:
         ada = await connect("ada")
