@@ -101,6 +101,11 @@ class Connection:
         """Whether nobody has asked to close it yet."""
         return self.close_code is None
 
+    @property
+    def user_id(self) -> str:
+        """The id of the user; empty before there is one."""
+        return self.principal.user_id or ""
+
     def identify(self, principal: Principal, token: str, expires_at: float | None) -> None:
         """Take who the client is from its token, and close the connection when that expires."""
         loop = asyncio.get_running_loop()

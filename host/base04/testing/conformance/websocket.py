@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from base04.testing.conformance.websocket_client import Connect, Refused, room_of, until, within
+from base04.testing.conformance.websocket_rooms import RoomsConformance
 from base04_hookspecs import Principal, current_request
 from base04_hookspecs.errors import InvalidInput, PermissionDenied
-from base04_hookspecs.websocket import RoomInfo, WebSocketManager
+from base04_hookspecs.websocket import WebSocketManager
 
-TIMEOUT_S = 10.0
-"""How long the suite waits for what must happen."""
-
-
-class Refused(Exception):
-    """The server refused what a client asked for; ``code`` is whatever the protocol calls it."""
-
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+__all__ = ["Connect", "Refused", "WebSocketConformance", "within"]
 
 
-class Client(Protocol):
-    """A connected and authenticated client, in whatever protocol the provider speaks.
+class WebSocketConformance(RoomsConformance):
+    """Subclass it, and give it the fixtures ``manager`` (started, served) and ``connect``, and the ``capabilities``.
 
-    The methods return when the server has acknowledged, and raise ``Refused`` where it refuses.
+    A provider that has ``shared`` passes ``SharedWebSocketConformance`` of ``websocket_shared`` too.
     """
-
-    @property
-    def sid(self) -> str: ...
-    async def join(self, room: str) -> None: ...
-    async def leave(self, room: str) -> None: ...
-    async def emit(self, room: str | None, event: str, data: Any) -> Any:
-        """Emit an event and return what its handler answered, None where it went to the room."""
-
-    async def call(self, action: str, args: Mapping[str, Any]) -> Any: ...
-    async def event(self) -> tuple[str, str, Any]:
-        """Wait for an event and return its room, name and data."""
-
-    async def closed(self) -> int:
-        """Wait until the server has closed the connection and return the close code."""
-
-    async def close(self) -> None: ...
-
-
-class Connect(Protocol):
-    """The fixture ``connect``: connects as a user who holds the permissions."""
-
-    def __call__(self, user_id: str, permissions: tuple[str, ...] = ()) -> Awaitable[Client]: ...
-
-
-async def within(awaitable: Awaitable[Any]) -> Any:
-    """Wait for something that must happen."""
-    async with asyncio.timeout(TIMEOUT_S):
-        return await awaitable
-
-
-def room_of(room: str, **devices: int) -> RoomInfo:
-    """Return what is told of a room in which these users have so many sockets each."""
-    return {"room": room, "users": sorted(devices), "connections": sum(devices.values()), "devices": devices}
-
-
-class WebSocketConformance:
-    """Subclass it, and give it the fixtures ``manager`` (started, served) and ``connect``."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_a_connection_is_listed_with_its_user(self, manager: WebSocketManager, connect: Connect) -> None:
         ada = await connect("ada")
@@ -259,14 +212,14 @@ class WebSocketConformance:
         await ada.join("news")
         await bob.join("news")
         await ada.close()
-        await within(_until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
+        await within(until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
         assert await manager.get_room_info("news") == room_of("news", bob=1)
 
     async def test_the_server_disconnects(self, manager: WebSocketManager, connect: Connect) -> None:
         ada = await connect("ada")
         assert await manager.disconnect(ada.sid, code=4123, reason="enough")
         await within(ada.closed())
-        await within(_until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
+        await within(until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
         assert not await manager.disconnect(ada.sid)
 
     async def test_what_is_not_json_cannot_be_emitted(self, manager: WebSocketManager, connect: Connect) -> None:
@@ -274,11 +227,17 @@ class WebSocketConformance:
         await ada.join("news")
         with pytest.raises(InvalidInput):
             await manager.emit_to_room("news", "event", object())
+        for room, event in (("", "event"), ("news", ""), ("x" * 201, "event"), ("news", "line\nbreak")):
+            with pytest.raises(InvalidInput):
+                await manager.emit_to_room(room, event, None)
 
-    async def test_draining_closes_everything(self, manager: WebSocketManager, connect: Connect) -> None:
+    async def test_draining_tells_when_to_come_back_and_closes_everything(
+        self, manager: WebSocketManager, connect: Connect
+    ) -> None:
         clients = [await connect(f"user{number}") for number in range(3)]
         await within(manager.drain())
         for client in clients:
+            assert (await within(client.told("reconnect")))["after"] >= 0
             await within(client.closed())
         assert await manager.list_sessions() == []
 
@@ -287,8 +246,3 @@ class WebSocketConformance:
         report = await manager.health_check()
         assert report["status"] == "healthy"
         assert report["metrics"]["connections"] == 1
-
-
-async def _until(ask: Callable[[], Awaitable[Any]], true: Callable[[Any], bool]) -> None:
-    while not true(await ask()):  # noqa: ASYNC110 - the contract has no event for it
-        await asyncio.sleep(0.005)
