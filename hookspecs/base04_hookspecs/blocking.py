@@ -48,7 +48,7 @@ from base04_hookspecs.redis import AtomicScript, GapCallback, MessageCallback
 from base04_hookspecs.services import ServiceHook, ServiceInfo
 from base04_hookspecs.state import State, StateCallback, StateChange, StateTransition, StateType, TransitionTable
 from base04_hookspecs.vault import RotationCallback, VaultConnectionInfo
-from base04_hookspecs.websocket import EventHandler, RoomInfo, SessionInfo
+from base04_hookspecs.websocket import EventHandler, Position, RoomHistory, RoomInfo, SessionInfo
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -456,8 +456,17 @@ class WebSocketManager(Manager, Protocol):
     def list_rooms(self) -> list[str]:
         """Return the rooms that somebody is in, sorted."""
 
+    def room_history(self, room: str, since: Position | None = None) -> RoomHistory:
+        """Return the events after ``since``, or all that are kept."""
+
     def list_sessions(self, user_id: str | None = None) -> list[SessionInfo]:
         """Return the connections of this process, of one user or all."""
+
+    def get_session(self, sid: str | None = None) -> SessionInfo | None:
+        """Return a connection of this process; without ``sid`` the one being served. None where there is none."""
+
+    def set_metadata(self, metadata: Mapping[str, Any], sid: str | None = None) -> bool:
+        """Note something about a connection, for as long as it lasts; a key with None is forgotten."""
 
     def disconnect(self, sid: str, *, code: int = 1000, reason: str = "") -> bool:
         """Close a connection; False where there is no such one."""

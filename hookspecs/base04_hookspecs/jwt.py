@@ -91,6 +91,13 @@ class JWTManager(Manager):
     async def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""
 
+    def watch_revocations(self, callback: Callable[[], None]) -> Callable[[], None] | None:
+        """Call back, on the event loop, when tokens that were valid may have been revoked, in whichever process.
+
+        Returns a function that ends it, or None where the provider cannot tell: then ask ``validate_token`` often.
+        """
+        return None
+
     @abstractmethod
     async def revoke_user_tokens(self, user_id: str) -> bool:
         """Revoke all tokens of a user that were issued until now."""

@@ -210,6 +210,10 @@ class SignedJWTManager(JWTManager):
         await self._ensure_known()
         return self._revocations.live.reason_against(verified.payload, verified.kid) is not None
 
+    def watch_revocations(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when something is revoked, as soon as this process knows of it."""
+        return self._revocations.live.watch(callback)
+
     async def revoke_user_tokens(self, user_id: str) -> bool:
         """Revoke all tokens of a user that were issued until now."""
         check_user_id(user_id)
