@@ -205,7 +205,9 @@ class BanBook:
         """Store the automatic bans that wait."""
         while self._recording:
             some = [self._recording[number] for number in range(min(_AT_ONCE, len(self._recording)))]
-            await self._table.put(list({subject.entry: (subject, ban) for subject, ban in some}.values()), automatic=True)
+            await self._table.put(
+                list({subject.entry: (subject, ban) for subject, ban in some}.values()), automatic=True
+            )
             for one in some:
                 with suppress(ValueError):  # lifted meanwhile
                     self._recording.remove(one)

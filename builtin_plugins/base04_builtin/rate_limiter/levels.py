@@ -36,7 +36,9 @@ class Levels:
             for name in rule.types:
                 self._flags[name] |= WATCHED
             reason = f"refused {rule.violations} times within {rule.window:g} s"
-            self._auto_ban = AutoBanPlan(rule.violations, round(rule.window * 1000), round(rule.duration * 1000), reason)
+            self._auto_ban = AutoBanPlan(
+                rule.violations, round(rule.window * 1000), round(rule.duration * 1000), reason
+            )
         self._rules = {str(name): self._rule(name, settings.parsed(name)) for name in LIMIT_TYPES}
         self._names = frozenset(self._rules)
         self._types = lru_cache(_PLANS)(self._checked)

@@ -131,9 +131,7 @@ def read_bans(levels: Sequence[Level], reply: Sequence[Any]) -> list[str]:
     return texts
 
 
-def _refusal(
-    levels: Sequence[Level], reply: Sequence[Any], cost: int, states: list[LimitState]
-) -> RateLimitResult:
+def _refusal(levels: Sequence[Level], reply: Sequence[Any], cost: int, states: list[LimitState]) -> RateLimitResult:
     now = reply[1]
     bans = dict(zip((level.subject.limit_type for level in levels), read_bans(levels, reply), strict=True))
     banned = [limit_type for limit_type, text in bans.items() if text]
