@@ -132,11 +132,13 @@ class Housekeeping:
 
     async def _prune_grown(self) -> None:
         limit = self._settings.history_limit
-        while self._grown and limit is not None:
-            state_id = next(iter(self._grown))
+        if limit is None:
+            return
+        for state_id in list(self._grown)[:_AT_ONCE]:
             newest = await self._store.last_version(state_id)
-            await self._prune(state_id, newest - limit, newest)
-            self._grown.pop(state_id, None)
+            del self._grown[state_id]
+            if not await self._prune(state_id, newest - limit, newest):
+                self._grown[state_id] = None  # again later, after all others
 
     async def _prune_old(self, before: float) -> None:
         """Prune changes that were made before a time; the last of each state stays, so that its versions go on."""
@@ -155,11 +157,15 @@ class Housekeeping:
                 return
             since = rows[-1]["at"]
 
-    async def _prune(self, state_id: str, last: int, newest: int) -> None:
-        """Drop changes of a state up to a version, but not its newest, nor any that has not been delivered."""
+    async def _prune(self, state_id: str, last: int, newest: int) -> bool:
+        """Drop changes of a state up to a version, but not its newest, nor any that has not been delivered.
+
+        Returns whether none had to stay that is to be delivered.
+        """
         wanted = await oldest_undelivered(self._store.database, state_id)
+        complete = wanted is None or wanted > last
         last = min(last, newest - 1, last if wanted is None else wanted - 1)
-        if last < 1:
-            return
-        where = {"state_id": state_id, "version": {"lte": last}}
-        await delete_rows(self._store.database, HISTORY, where)
+        if last > 0:
+            where = {"state_id": state_id, "version": {"lte": last}}
+            await delete_rows(self._store.database, HISTORY, where)
+        return complete

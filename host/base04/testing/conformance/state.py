@@ -423,8 +423,9 @@ class StateConformance:
         if "durable_callbacks" in self.capabilities:
             assert await manager.register_callback("s", print, name="conformance") is True
             assert await manager.register_callback("s", print, name="conformance") is False
+            others: list[StateChange] = []
             with pytest.raises(Conflict):
-                await manager.register_callback("s", [].append, name="conformance")
+                await manager.register_callback("s", others.append, name="conformance")
             assert await manager.forget_callback("conformance") is True
             assert await manager.forget_callback("conformance") is False
         else:
