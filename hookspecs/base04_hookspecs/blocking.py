@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from base04_hookspecs import (
     action_discovery,
@@ -46,7 +46,15 @@ from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.rate_limiter import OnUnavailable, RateLimit, RateLimitInfo, RateLimitResult
 from base04_hookspecs.redis import AtomicScript, GapCallback, MessageCallback
 from base04_hookspecs.services import ServiceHook, ServiceInfo
-from base04_hookspecs.state import State, StateCallback, StateChange, StateTransition, StateType, TransitionTable
+from base04_hookspecs.state import (
+    State,
+    StateCallback,
+    StateChange,
+    StateEvent,
+    StateTransition,
+    StateType,
+    TransitionTable,
+)
 from base04_hookspecs.vault import RotationCallback, VaultConnectionInfo
 from base04_hookspecs.websocket import EventHandler, Position, RoomHistory, RoomInfo, SessionInfo
 
@@ -353,7 +361,21 @@ class StateManager(Manager, Protocol):
         """Call back after changes of a state, of a prefix (``user_*``) or of a type (``type:session``)."""
 
     def unregister_callback(self, state_id: str, callback: StateCallback) -> bool:
-        """Stop calling back; False where there was no such callback."""
+        """Stop calling back in this process; False where there was no such callback."""
+
+    def forget_callback(self, name: str) -> bool:
+        """End a durable callback in all processes, and drop all that waits for it; False where there is none."""
+
+    def get_events(
+        self, name: str | None = None, *, status: Literal["waiting", "parked"] | None = None, limit: int = 100
+    ) -> list[StateEvent]:
+        """Return what durable callbacks have not taken in yet, of one name or of all, in order of version."""
+
+    def retry_event(self, name: str, event_id: str) -> bool:
+        """Deliver a parked event again, now; False where there is no such event."""
+
+    def discard_event(self, name: str, event_id: str) -> bool:
+        """Drop a parked event for good; False where there is no such event."""
 
     def register_transitions(self, state_type: StateType | str, transitions: TransitionTable) -> bool:
         """Add transitions for a type of state, or a type of a plugin's own, to the standard ones."""

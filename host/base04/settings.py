@@ -32,8 +32,16 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+StatePattern = Annotated[str, Field(pattern=r"^[^*]*\*?$", min_length=1)]
+Permission = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$")]
+
+
 class ServerSettings(BaseModel):
-    """How the host serves HTTP."""
+    """How the host serves HTTP.
+
+    ``state_permissions`` says which permission states need whose ids match, such as ``{"user_*": users}``: then
+    ``users.read`` and ``users.write`` instead of ``state.read`` and ``state.write``. The longest pattern counts.
+    """
 
     model_config = _CONFIG
 
@@ -44,6 +52,7 @@ class ServerSettings(BaseModel):
     drain_timeout: Duration = 30.0
     health_interval: Duration = 5.0
     denial_cost: Annotated[int, Field(ge=1, le=1000)] = 10
+    state_permissions: dict[StatePattern, Permission] = Field(default_factory=dict)
     rate_limit_on_unavailable: OnUnavailable | dict[str, OnUnavailable] | None = None
 
 

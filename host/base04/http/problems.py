@@ -18,6 +18,7 @@ from base04_hookspecs import errors
 
 _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (errors.InvalidInput, 422, "invalid-input", "The request is not acceptable"),
+    (errors.HistoryPruned, 410, "history-pruned", "Kept no more"),
     (errors.NotFound, 404, "not-found", "Not found"),
     (errors.UnknownAction, 404, "unknown-action", "There is no such action"),
     (errors.Conflict, 409, "conflict", "Conflict"),
@@ -34,8 +35,10 @@ _HTTP_TITLES: Final = {
     400: "The request is malformed",
     404: "Not found",
     405: "Method not allowed",
+    412: "It has changed meanwhile",
     413: "The body is too large",
     415: "The body has another media type",
+    428: "The request must name what it replaces",
 }
 
 

@@ -13,7 +13,18 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
-from base04.http import actions, api_keys, audit_events, executions, health, inventory, modules, tokens
+from base04.http import (
+    actions,
+    api_keys,
+    audit_events,
+    executions,
+    health,
+    inventory,
+    modules,
+    state,
+    state_events,
+    tokens,
+)
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.plugin_parts import admitted_routes, wrapped
@@ -80,6 +91,7 @@ class Dispatch:
         own += tokens.routes(generation, self._gate, app.audit, limit)
         own += executions.routes(generation, app)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
+        own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
