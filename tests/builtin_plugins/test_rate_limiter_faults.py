@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from base04.testing.proxy import FaultyProxy
 from base04.testing.servers.redis import RedisServer
+from base04_builtin.rate_limiter.ban_table import BanTable
 from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_hookspecs.errors import InvalidInput, ManagerUnavailable
@@ -241,6 +242,19 @@ async def test_caller_that_gives_up_takes_nobody_along(server: RedisServer, tmp_
         assert done[1::2] == [True] * 25
         assert all(isinstance(one, asyncio.CancelledError) or one is True for one in done[::2])
         assert await allowed(manager)
+
+
+async def test_start_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def gone(*_: Any) -> list[Any]:
+        raise ManagerUnavailable("The database has gone.")
+
+    monkeypatch.setattr(BanTable, "live", gone)
+    redis, database = MemoryRedisManager(MemoryRedisSettings()), sqlite_in(tmp_path)
+    async with running(redis, database):
+        with pytest.raises(ManagerUnavailable):
+            async with limiter(redis, database):
+                raise AssertionError("it has started")
+        assert (await redis.health_check())["metrics"]["subscribers"] == 0
 
 
 async def test_counts_outlive_the_limiter_but_not_the_store(tmp_path: Path) -> None:
