@@ -74,6 +74,19 @@ async def test_count_that_cannot_be_kept(server: RedisServer, tmp_path: Path, po
         assert (await manager.check_rate_limit(["user"], identifiers=ADA))["limits"] != []
 
 
+async def test_server_without_room_is_away_until_it_has_some(server: RedisServer, tmp_path: Path) -> None:
+    async with on(server, tmp_path, on_unavailable="local") as manager:
+        server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        with capture_logs() as logs:
+            assert [await allowed(manager) for _ in range(6)] == [True] * 4 + [False] * 2
+            assert await status(manager) == "degraded"
+            assert [entry["event"] for entry in logs].count("rate limits cannot be counted") == 1
+            server.ask("CONFIG", "SET", "maxmemory", "0")
+            await until(lambda: has_returned(manager))
+        assert await allowed(manager)
+
+
 async def test_call_says_what_becomes_of_it(server: RedisServer, tmp_path: Path) -> None:
     async with on(server, tmp_path, on_unavailable="closed") as manager:
         server.kill()
