@@ -833,7 +833,12 @@ async def test_health_tells_that_the_database_is_away(parts: Parts, jwt: SignedJ
     assert (report["status"], report["dependencies"]) == ("degraded", {"database": "unhealthy", "redis": "healthy"})
 
 
-def test_signing_library_is_not_imported_with_the_manager() -> None:
-    code = "import sys, base04_builtin.jwt.signed; print(sorted({'joserfc', 'cryptography'} & set(sys.modules)))"
+def test_library_for_key_pairs_is_not_imported_without_one() -> None:
+    code = """
+import sys, base04_builtin.jwt.signed
+from base04_builtin.jwt.signing_key import SigningKey, new_jwk
+SigningKey(new_jwk("HS256")).sign(b"text")
+print(sorted({"joserfc", "cryptography"} & set(sys.modules)))
+"""
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
