@@ -6,7 +6,6 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 import structlog
@@ -318,9 +317,12 @@ class SignedJWTManager(JWTManager):
         return codec.encode(REFRESH, self._family_payload(REFRESH, family.current_jti, family))
 
     async def _on_reuse(self, family: Family) -> None:
-        if self._hooks is not None:
-            with suppress(Base04Error):  # the family is revoked, and the log says so, whoever listens
-                await self._hooks.trigger_hook(REFRESH_REUSED, family=family.family, user_id=family.user_id)
+        if self._hooks is None:
+            return
+        try:
+            await self._hooks.trigger_hook(REFRESH_REUSED, family=family.family, user_id=family.user_id)
+        except Base04Error as error:  # the family is revoked, whoever hears of it
+            log.warning("reuse of a refresh token not announced", family=family.family, error=str(error))
 
     def _on_new_keys(self) -> None:
         self._verified.clear()
