@@ -363,6 +363,21 @@ async def test_reuse_is_announced_once_with_the_family_and_the_user(parts: Parts
     await hooks.stop()
 
 
+async def test_reuse_that_cannot_be_announced_revokes_the_family_all_the_same(parts: Parts) -> None:
+    class Failing(InProcessHooksManager):
+        async def trigger_hook(self, name: str, **data: Any) -> list[Any]:
+            raise ManagerUnavailable("The test lets no hook be heard.")
+
+    jwt = await parts.start(hooks=Failing(), retry_window=0)
+    token = await jwt.create_refresh_token("123")
+    pair = await jwt.refresh_token(token)
+    parts.clock.now += 1
+    with capture_logs() as entries, pytest.raises(ReusedToken):
+        await jwt.refresh_token(token)
+    assert "reuse of a refresh token not announced" in {entry["event"] for entry in entries}
+    assert "family" in await refused(jwt, pair["access_token"])
+
+
 async def test_reuse_revokes_the_family_though_the_caller_hangs_up(parts: Parts) -> None:
     jwt = await parts.start(retry_window=0)
     token = await jwt.create_refresh_token("123")
@@ -833,7 +848,12 @@ async def test_health_tells_that_the_database_is_away(parts: Parts, jwt: SignedJ
     assert (report["status"], report["dependencies"]) == ("degraded", {"database": "unhealthy", "redis": "healthy"})
 
 
-def test_signing_library_is_not_imported_with_the_manager() -> None:
-    code = "import sys, base04_builtin.jwt.signed; print(sorted({'joserfc', 'cryptography'} & set(sys.modules)))"
+def test_library_for_key_pairs_is_not_imported_without_one() -> None:
+    code = """
+import sys, base04_builtin.jwt.signed
+from base04_builtin.jwt.signing_key import SigningKey, new_jwk
+SigningKey(new_jwk("HS256")).sign(b"text")
+print(sorted({"joserfc", "cryptography"} & set(sys.modules)))
+"""
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
