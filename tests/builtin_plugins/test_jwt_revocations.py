@@ -109,6 +109,18 @@ async def test_announced_revocation_needs_no_database(here: Process, there: Proc
     assert await there.without_asking(token) == f"it is revoked by its {revoke}"
 
 
+async def test_still_valid_is_not_said_where_it_cannot_be_known_at_once(here: Process) -> None:
+    token = await here.jwt.create_access_token("123")
+    assert not here.jwt.is_still_valid(token)  # nobody has looked at it yet
+    await here.jwt.validate_token(token)
+    assert here.jwt.is_still_valid(token)
+    here.bus.deaf = True
+    here.steady.now += 0.99
+    assert here.jwt.is_still_valid(token)
+    here.steady.now += 0.02
+    assert not here.jwt.is_still_valid(token)
+
+
 async def test_process_that_hears_nothing_asks_after_a_second(here: Process, there: Process) -> None:
     token = await here.jwt.create_access_token("123")
     there.bus.deaf = True

@@ -249,6 +249,14 @@ class JWTConformance:
         with pytest.raises(InvalidToken):
             await manager.validate_token(token)
 
+    async def test_still_valid_is_said_of_no_token_that_would_be_refused(self, manager: JWTManager) -> None:
+        self._needs_revocation()
+        token = await manager.create_access_token("123")
+        assert manager.is_still_valid("nonsense") is False
+        await manager.validate_token(token)
+        await manager.blacklist_token(token)
+        assert manager.is_still_valid(token) is False
+
     @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
     async def test_unsigned_token_is_refused(self, manager: JWTManager, alg: str) -> None:
         head, body, signature = (await manager.create_access_token("123")).split(".")
