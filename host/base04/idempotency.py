@@ -21,9 +21,9 @@ import orjson
 import structlog
 
 from base04.limits import network_of
-from base04.retention import AT_ONCE, delete_oldest
+from base04.retention import AT_ONCE, carry_out_apart, delete_oldest
 from base04_hookspecs.context import RequestContext
-from base04_hookspecs.database import Column, DatabaseManager, TableSchema
+from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
 from base04_hookspecs.errors import (
     Base04Error,
     Conflict,
@@ -207,7 +207,7 @@ class Idempotency:
 
     async def _end(self, database: DatabaseManager, key: RequestKey, answer: Answer | None) -> None:
         """Keep an answer, or forget the request; where neither can be written, its lease passes."""
-        row = {"id": key.id, "owner": self._owner, "status": "running"}
+        row = {"id": key.id, **self._running}
         try:
             if answer is None:
                 await database.execute_transaction([{"type": "delete", "table": TABLE.name, "where": row}])
@@ -261,9 +261,17 @@ class Idempotency:
 
     async def _renew_leases(self) -> None:
         database = await self._ready()
-        where = {"id": {"in": list(self._held)}, "owner": self._owner, "status": "running"}
         data = {"lease_until": time.time() + self._lease_s}
-        await database.execute_transaction([{"type": "update", "table": TABLE.name, "where": where, "data": data}])
+        renewals: list[Operation] = [
+            {"type": "update", "table": TABLE.name, "data": data, "where": {"id": held, **self._running}}
+            for held in self._held
+        ]
+        await carry_out_apart(database, renewals)
+
+    @property
+    def _running(self) -> dict[str, str]:
+        """What the rows have in common that this process runs."""
+        return {"owner": self._owner, "status": "running"}
 
     async def _sweep(self) -> None:
         while True:

@@ -1,11 +1,11 @@
-"""Deleting the oldest rows of a table."""
+"""Changing and deleting many rows that need not change together."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from base04_hookspecs.database import DatabaseManager
+from base04_hookspecs.database import DatabaseManager, Operation
 
 _BATCH: Final = 500
 
@@ -20,7 +20,16 @@ async def delete_oldest(database: DatabaseManager, table: str, where: Mapping[st
         rows = await database.find(table, where, ("id",), min(_BATCH, most - swept), columns=("id",))
         if not rows:
             break
-        ids = [row["id"] for row in rows]
-        await database.execute_transaction([{"type": "delete", "table": table, "where": {"id": {"in": ids}}}])
+        await carry_out_apart(
+            database, [{"type": "delete", "table": table, "where": {"id": row["id"]}} for row in rows]
+        )
         swept += len(rows)
     return swept
+
+
+async def carry_out_apart(database: DatabaseManager, operations: Sequence[Operation]) -> None:
+    """Carry out operations on one row each: in one transaction, or one by one where the server has none."""
+    together = database.supports_transactions()
+    for batch in [operations] if together else [[one] for one in operations]:
+        if batch:
+            await database.execute_transaction(batch)

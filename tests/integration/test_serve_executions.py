@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
+from websockets.sync.client import connect
 
 from serve_kit import PATIENCE_S, Server, run_base04, write
 
@@ -158,6 +159,36 @@ def test_stream_of_events_ends_when_the_host_stops(serve: Serve, folder: Path) -
             server.signal()
             assert not [line for line in lines if line == "event: end"]
     assert server.wait() == 0
+
+
+def test_user_hears_of_their_executions_over_a_websocket(serve: Serve, folder: Path) -> None:
+    server = serve(settings=SETTINGS)
+    with server.admin() as client:
+        token = client.post("/auth/token").json()["access_token"]
+        address = server.url.replace("http://", "ws://") + "/ws"
+        with connect(address, additional_headers={"authorization": f"Bearer {token}"}) as socket:
+
+            def received(kind: str) -> dict[str, Any]:
+                while True:
+                    message: dict[str, Any] = json.loads(socket.recv(PATIENCE_S))
+                    if message["type"] == kind:
+                        return message
+
+            user = received("auth_ok")["user_id"]
+            socket.send(json.dumps({"type": "join", "id": 1, "room": f"user_{user}"}))
+            received("ack")
+            answer = client.post("/actions/jobs.copy", json={"name": "a"}, headers={"prefer": "respond-async"})
+            seen = []
+            while not seen or seen[-1]["status"] == "running":
+                event = received("event")
+                assert (event["room"], event["event"]) == (f"user_{user}", "execution")
+                seen.append(event["data"])
+                if seen[-1]["progress"] is not None:
+                    (folder / "a.go").touch()
+    assert {row["id"] for row in seen} == {answer.json()["id"]}
+    assert (seen[-1]["status"], seen[-1]["result"]) == ("succeeded", 1)
+    assert seen[-1]["progress"] == {"done": 1, "total": 2, "message": "half"}
+    assert server.stop() == 0
 
 
 def test_executions_are_listed_shown_and_cancelled_from_the_command_line(serve: Serve, folder: Path) -> None:

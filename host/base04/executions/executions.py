@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 import structlog
 
+from base04.executions.announcing import Announcer
 from base04.executions.history import History
 from base04.executions.live import Live
 from base04.executions.record import ended, queued_row, request_of
@@ -50,6 +51,7 @@ class Executions:
         self.draining = asyncio.Event()
         self.history = History(self._table_or_none, self.settings.waiting)
         self._tending = Tending(self)
+        self._announcer = Announcer(app)
         self._kept_table: ExecutionTable | None = None
         self._bound: ExecutorManager | None = None
         self._stopping = False
@@ -249,14 +251,18 @@ class Executions:
         live = self.live[execution_id] = Live(row, asyncio.current_task())
         self._tending.look()
         self._tell()
+        telling = asyncio.create_task(self._announcer.follow(live), name="announce execution")
         try:
             changes = await self._run(row, live)
             live.ending = True
             if not live.lost:
                 await self._write_end(execution_id, changes)
         finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             del self.live[execution_id]
             live.tell()
+        await self._announcer.emit({**row, **changes})
 
     async def _run(self, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
         """Run it, and return what changes: that it has ended, or that it waits to be run again."""

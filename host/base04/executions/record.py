@@ -24,13 +24,11 @@ def history_row(
 ) -> dict[str, Any]:
     """Return the row of a run that has ended."""
     return {
-        "id": new_id(began, 16),
+        "id": new_id(began),
         "status": status,
         "mode": "wait",
         **_who(context),
         "created_at": began,
-        "started_at": began,
-        "finished_at": began + duration,
         "duration": duration,
         "error": error_of(error, context.request_id),
     }
@@ -102,7 +100,9 @@ def shown(row: Mapping[str, Any], *, inside: bool = False) -> dict[str, Any]:
         found.pop("api_key_id", None)
     if "result" in found:
         found["result"] = None if found["result"] is None else orjson.loads(found["result"])
-    if found["mode"] != "background":
+    if found["mode"] != "background":  # it began at once
+        found["started_at"] = found["created_at"]
+        found["finished_at"] = found["created_at"] + found["duration"]
         for key in ("progress", "priority", "attempt", "result"):
             found.pop(key, None)
     return found

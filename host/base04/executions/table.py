@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from base04.retention import AT_ONCE, delete_oldest
+from base04.retention import AT_ONCE, carry_out_apart, delete_oldest
 from base04.time_ids import moment
 from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
 from base04_hookspecs.errors import Conflict
@@ -46,7 +46,7 @@ TABLE: Final = TableSchema(
         Column("cancel", "boolean"),
     ),
     primary_key=("id",),
-    indexes=(("action", "id"), ("user_id", "id"), ("status", "id"), ("request_id",), ("owner",)),
+    indexes=(("action", "id"), ("user_id", "id"), ("status", "id"), ("request_id",)),
 )
 """``id`` begins with the time it was made at, so that its order is that of executions.
 
@@ -57,7 +57,6 @@ take it. ``arguments`` and ``principal`` are there until it has ended.
 INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent")
 """What nobody is shown."""
 
-_AT_ONCE: Final = 500
 _LISTED: Final = tuple(column.name for column in TABLE.columns if column.name not in (*INSIDE, "result"))
 
 
@@ -112,7 +111,7 @@ class ExecutionTable:
     async def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store executions durably."""
         await self.prepare()
-        await self.database.execute_transaction([{"type": "insert", "table": TABLE.name, "data": row} for row in rows])
+        await carry_out_apart(self.database, [{"type": "insert", "table": TABLE.name, "data": row} for row in rows])
 
     async def remove(self, execution_id: str) -> None:
         """Forget an execution that was never begun."""
@@ -159,15 +158,11 @@ class ExecutionTable:
             for identity, value in progress.items()
         ]
         operations += [
-            _update(
-                {"id": {"in": list(held[start : start + _AT_ONCE])}, "owner": owner, "status": {"in": list(OPEN)}},
-                {"lease_until": lease_until},
-            )
-            for start in range(0, len(held), _AT_ONCE)
+            _update({"id": identity, "owner": owner, "status": {"in": list(OPEN)}}, {"lease_until": lease_until})
+            for identity in held
         ]
-        if operations:
-            await self.prepare()
-            await self.database.execute_transaction(operations)
+        await self.prepare()
+        await carry_out_apart(self.database, operations)
 
     async def owned(self, owner: str) -> dict[str, bool]:
         """Return what an owner runs, and whether each is to be cancelled."""

@@ -87,7 +87,7 @@ def _key(headers: list[Any]) -> str:
     text = values[0].decode("latin-1").strip() if len(values) == 1 else ""
     quoted = _QUOTED_KEY.match(text)
     if quoted is not None:
-        return quoted[1].replace('\\"', '"').replace("\\\\", "\\")
+        return re.sub(r"\\(.)", r"\1", quoted[1])
     if _BARE_KEY.match(text):
         return text
     raise HTTPException(
