@@ -16,6 +16,7 @@ from base04.generation import Generation
 from base04.http import actions, api_keys, audit_events, health, inventory, tokens
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
+from base04.http.openapi import routes as openapi_routes
 from base04.http.plugin_parts import admitted_routes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
 from base04.limits import ADDRESS
@@ -75,6 +76,7 @@ class Dispatch:
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
         own += tokens.routes(generation, self._gate, app.audit, limit)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
+        own += openapi_routes.routes(generation)
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
