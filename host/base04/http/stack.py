@@ -29,6 +29,7 @@ from base04.http import (
 )
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
+from base04.http.openapi import routes as openapi_routes
 from base04.http.plugin_parts import admitted_routes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
 from base04.limits import ADDRESS
@@ -108,6 +109,7 @@ class Dispatch:
         own += executions.routes(generation, app)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
         own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
+        own += openapi_routes.routes(generation)
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
