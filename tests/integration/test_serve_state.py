@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+
 from serve_kit import Server, run_base04, write
 
 Serve = Callable[..., Server]
