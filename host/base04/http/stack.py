@@ -13,7 +13,7 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
-from base04.http import actions, api_keys, audit_events, health, inventory, tokens
+from base04.http import actions, api_keys, audit_events, client_module, health, inventory, tokens
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.plugin_parts import admitted_routes, wrapped
@@ -71,10 +71,17 @@ class Dispatch:
         limit = app.settings.server.max_body_bytes
         self._gate = Gate(generation, app)
         self._wrapped = bool(generation.contributions.middleware)
+        websocket = generation.find("websocket")
+        sockets = websocket.paths if isinstance(websocket, WebSocketManager) else ()
+        self._below = tuple(place for place in sockets if place.endswith("/"))
         self._run_action = actions.ActionEndpoint(generation, self._gate, limit)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
         own += tokens.routes(generation, self._gate, app.audit, limit)
-        own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
+        own += [
+            *api_keys.routes(generation, app.audit, limit),
+            *audit_events.routes(app.audit),
+            *client_module.routes(),
+        ]
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,7 +93,7 @@ class Dispatch:
         client_ip: str | None = (client[0] or None) if client else None
         path = _path_below_root(scope)
         try:
-            if scope["type"] == "websocket":
+            if scope["type"] == "websocket" or path.startswith(self._below):
                 await self._serve_websocket(path, client_ip, exchange, scope, receive, send)
                 return
             principal, levels = await self._gate.enter(client_ip, scope, exchange, path)
@@ -127,7 +134,7 @@ class Dispatch:
         self, path: str, client_ip: str | None, exchange: Exchange, scope: Scope, receive: Receive, send: Send
     ) -> None:
         manager = self._generation.find("websocket")
-        if path == "/ws" and isinstance(manager, WebSocketManager):
+        if isinstance(manager, WebSocketManager) and (path in manager.paths or path.startswith(self._below)):
             context = RequestContext(exchange.request_id, ANONYMOUS, client_ip, "http")
             await self._gate.count(ADDRESS, context, exchange, path)
             await manager.handle(scope, receive, send)
