@@ -242,7 +242,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._found is not None and not self._found.done():
-            self._found.set_exception(exc or ConnectionError("the server closed a connection"))
+            self._found.set_exception(exc or ConnectionError(f"{self._server.path} was closed"))
 
     def find(self, text: bytes) -> asyncio.Future[None]:
         """Return what is done when a text has come."""
@@ -260,13 +260,17 @@ class Client(asyncio.Protocol):
 
 
 async def connected(server: Running, number: int) -> list[Client]:
-    clients = []
-    for _ in range(number):
-        _, client = await asyncio.get_running_loop().create_connection(lambda: Client(server), "127.0.0.1", server.port)
-        async with asyncio.timeout(GIVE_UP_S):
-            await client.enter()
-        clients.append(client)
+    clients: list[Client] = []
+    async with asyncio.timeout(GIVE_UP_S):
+        while len(clients) < number:
+            clients += await asyncio.gather(*(connect(server) for _ in range(min(50, number - len(clients)))))
     return clients
+
+
+async def connect(server: Running) -> Client:
+    _, client = await asyncio.get_running_loop().create_connection(lambda: Client(server), "127.0.0.1", server.port)
+    await client.enter()
+    return client
 
 
 async def deliveries(server: Running, clients: int, messages: int, size: int) -> float:

@@ -131,20 +131,20 @@ class Delivery:
         return page.until(room.offset)
 
     async def _catch_up(self, room: Room) -> None:
-        """Send what the log has and the members have not, and tell them of a gap. The lock is held."""
-        await self._bring(room, await self._read(room, _position(room)))
+        """Send what the log has and the members have not, and tell them of a gap. The lock is held.
 
-    async def _bring(self, room: Room, page: Page | None) -> None:
+        Of a new epoch they have had nothing yet. Where it was not known how far they had got, they get nothing old.
+        """
+        page = await self._read(room, _position(room))
+        if page is not None and room.epoch not in (None, page.epoch):
+            page = await self._read(room)
         if page is None:  # the members stay where they are, and the recovery looks again
             return
-        told = room.epoch == page.epoch
-        if room.members and not (told and page.complete):
+        if room.members and not (room.epoch == page.epoch and page.complete):
             self.gaps += 1
-            position = page.first - 1 if told else page.offset
-            await _send(room.members, messages.gap(room.name, page.epoch, position))
-        if told:
-            for offset, text in enumerate(page.texts, page.first):
-                await _send(room.members, messages.event_frame(text, page.epoch, offset))
+            await _send(room.members, messages.gap(room.name, page.epoch, page.first - 1))
+        for offset, text in enumerate(page.texts, page.first):
+            await _send(room.members, messages.event_frame(text, page.epoch, offset))
         room.epoch, room.offset = page.epoch, page.offset
 
     async def _read(self, room: Room, since: Position | None = None) -> Page | None:
