@@ -11,6 +11,8 @@ FAULTS: Final = frozenset({1002, 1003, 1007, 1009, 4400})
 """Close codes for faults of the client: doing it again would change nothing."""
 OTHER_TOKEN: Final = frozenset({4401, 4410, 4411})
 """Close codes after which only another token helps."""
+PASSING: Final = frozenset({"rate_limited", "unavailable"})
+"""Codes of refusals after which the same may be asked again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import structlog
 from base04.client.errors import ClientClosed, ClientError, ConnectionLost, NoAnswer, Refused
 from base04.client.inbox import Inbox
 from base04.client.rooms import Gap, Room, RoomEvent
-from base04.client.settings import FAULTS, OTHER_TOKEN, SERVER_CLOSED, Backoff, ClientSettings
+from base04.client.settings import FAULTS, OTHER_TOKEN, PASSING, SERVER_CLOSED, Backoff, ClientSettings
 from base04.client.wire import NotConnected, Wire, refused
 
 _log = structlog.get_logger()
@@ -119,7 +119,7 @@ class WebSocketClient:
         """Leave a room; being outside is no error."""
         known = self._rooms.pop(room, None)
         if known is not None:
-            _fail(known, ClientError(f"The room {room!r} was left."))
+            _fail(known.waiting, ClientError(f"The room {room!r} was left."))
         if self._wire is not None:
             await self._wire.ask({"type": "leave", "room": room})
 
@@ -235,7 +235,7 @@ class WebSocketClient:
             return
         self._closed = ClientClosed(code, f"The client has ended: {reason}.")
         for room in self._rooms.values():
-            _fail(room, self._closed)
+            _fail(room.waiting, self._closed)
         self._inbox.end(None if code == SERVER_CLOSED else self._closed)
         self._connected.set()
 
@@ -269,23 +269,36 @@ class WebSocketClient:
         waiting, room.waiting = room.waiting, []
         try:
             answer = await wire.ask(room.join_message())
-        except (ConnectionLost, NoAnswer):
+        except ConnectionLost:
             room.waiting = waiting + room.waiting  # the next connection asks again
             return
+        except NoAnswer as error:
+            _fail(waiting, error)
+            return
         except Refused as error:
-            if self._rooms.get(room.name) is room:
-                del self._rooms[room.name]
-            if not waiting:
-                _log.warning("the client may not enter its room again", room=room.name, error=str(error))
-                self._inbox.put([Gap(room.name)])
-            room.waiting = waiting + room.waiting
-            _fail(room, error)
+            await self._kept_out(wire, room, waiting, error)
             return
         recovered, heard = room.let_in(answer or {})
         self._inbox.put(heard)
         for let_in in waiting:
             if not let_in.done():
                 let_in.set_result(recovered)
+
+    async def _kept_out(self, wire: Wire, room: Room, waiting: list[asyncio.Future[bool]], error: Refused) -> None:
+        """Tell who waits; enter a room again later that we were in, where that may help, else forget it."""
+        _fail(waiting, error)
+        again = room.entered and error.code in PASSING
+        if again:
+            await asyncio.sleep(error.details.get("retry_after", 1.0))
+        if self._rooms.get(room.name) is not room:
+            return
+        if not again:
+            del self._rooms[room.name]
+            if room.entered:
+                _log.warning("the client may not enter its room again", room=room.name, error=str(error))
+                self._inbox.put([Gap(room.name)])
+        elif self._wire is wire:
+            self._enter(wire, room)
 
     def _take(self, message: Mapping[str, Any]) -> None:
         kind = message["type"]
@@ -303,8 +316,7 @@ class WebSocketClient:
             self._inbox.put(room.take_presence(message))
 
 
-def _fail(room: Room, error: Exception) -> None:
-    waiting, room.waiting = room.waiting, []
+def _fail(waiting: list[asyncio.Future[bool]], error: Exception) -> None:
     for let_in in waiting:
         if not let_in.done():
             let_in.set_exception(error)

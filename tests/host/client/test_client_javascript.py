@@ -153,6 +153,36 @@ async def test_comes_back_with_positions_and_tells_gaps(node: str, script: Scrip
         assert (await running.step("event"))["data"] == "newest"
 
 
+async def test_room_is_entered_again_as_soon_as_it_can_be_and_forgotten_when_it_may_not(
+    node: str, script: ScriptedServer
+) -> None:
+    text = """
+    const client = told(connect(quick), "event");
+    client.on("error", (error) => (refusal(error), say("rooms", client.rooms)));
+    await client.join("news");
+    say("joined");
+    """
+    async with page(node, script, text) as running:
+        peer = await (await script.next()).greet()
+        await peer.asked({"epoch": "E", "offset": 4, "recovered": True})
+        await running.step("joined")
+        await peer.close(1012)
+        peer = await (await script.next()).greet("s2")
+        message = await peer.receive()
+        error = {"code": "unavailable", "message": "Not now.", "retry_after": 0.01}
+        await peer.send(type="error", id=message["id"], error=error)
+        again = await peer.asked({"epoch": "E", "offset": 4, "recovered": True})
+        assert again["since"] == {"epoch": "E", "offset": 4}
+        await peer.event("news", 5, "after")
+        assert (await running.step("event"))["data"] == "after"
+        await peer.close(1012)
+        peer = await (await script.next()).greet("s3")
+        message = await peer.receive()
+        await peer.send(type="error", id=message["id"], error={"code": "forbidden", "message": "Not any more."})
+        assert (await running.step("refused"))["code"] == "forbidden"
+        assert await running.step("rooms") == []
+
+
 async def test_what_is_open_when_the_connection_breaks_is_told(node: str, script: ScriptedServer) -> None:
     text = """
     const client = told(connect(quick), "close");

@@ -150,6 +150,32 @@ async def test_room_that_may_not_be_entered_is_an_error_and_forgotten(connected:
     assert connected.client.rooms == []
 
 
+async def test_room_that_cannot_be_entered_again_just_now_is_asked_for_until_it_can(
+    script: ScriptedServer, connected: Connected
+) -> None:
+    await connected.joined("news", 4)
+    await connected.peer.close(1012)
+    peer = await (await script.next()).greet()
+    message = await peer.receive()
+    error = {"code": "unavailable", "message": "Not now.", "retry_after": 0.01}
+    await peer.send(type="error", id=message["id"], error=error)
+    assert (await peer.asked({"epoch": "E", "offset": 4, "recovered": True}))["since"] == {"epoch": "E", "offset": 4}
+    await peer.event("news", 5, "after")
+    assert getattr(await connected.event(), "data", None) == "after"
+
+
+async def test_room_that_may_not_be_entered_any_more_is_a_gap_and_forgotten(
+    script: ScriptedServer, connected: Connected
+) -> None:
+    await connected.joined("news", 4)
+    await connected.peer.close(1012)
+    peer = await (await script.next()).greet()
+    message = await peer.receive()
+    await peer.send(type="error", id=message["id"], error={"code": "forbidden", "message": "Not any more."})
+    assert await connected.event() == Gap("news")
+    assert connected.client.rooms == []
+
+
 async def test_calls_and_emits_are_answered(connected: Connected) -> None:
     calling = asyncio.create_task(connected.client.call("greetings.greet", {"name": "Ada"}))
     assert await connected.peer.asked("Hello") == {"type": "call", "action": "greetings.greet", "args": {"name": "Ada"}}

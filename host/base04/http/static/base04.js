@@ -10,6 +10,7 @@ const SUBPROTOCOL = "base04.v1";
 const SERVER_CLOSED = 1000;
 const FAULTS = new Set([1002, 1003, 1007, 1009, 4400]); // of the client: doing it again would change nothing
 const OTHER_TOKEN = new Set([4401, 4410, 4411]);
+const PASSING = new Set(["rate_limited", "unavailable"]); // refusals after which the same may be asked again
 const STABLE_MS = 5000; // a connection that lasted so long was a good one: the next pauses begin small again
 
 /** What was refused, or could not be known. `code` is one of the protocol's, or `closed`, `timeout` or `lost`. */
@@ -264,10 +265,9 @@ export class Base04Client {
     try {
       found = await this.#ask({ type: "join", room, since, presence: state.presence || undefined });
     } catch (error) {
-      if (error.code === "lost" || error.code === "timeout") return void state.answers.unshift(...answers);
-      if (this.#rooms.get(room) === state) this.#rooms.delete(room);
-      if (answers.length === 0) this.#tell("error", error);
+      if (error.code === "lost") return void state.answers.unshift(...answers); // the next connection asks again
       for (const { reject } of answers) reject(error);
+      if (error.code !== "timeout") this.#keptOut(room, state, error);
       return;
     }
     Object.assign(state, { joined: true, entered: true });
@@ -280,6 +280,19 @@ export class Base04Client {
       this.#tell("presence", { room, event: "users", users: this.users(room) });
     }
     for (const { resolve } of answers) resolve({ users: this.users(room), recovered });
+  }
+
+  /** Enter a room again later that we were in, where that may help, else forget it. */
+  #keptOut(room, state, error) {
+    const still = () => this.#rooms.get(room) === state;
+    if (state.entered && PASSING.has(error.code)) {
+      const sid = this.sid;
+      const again = () => still() && this.#ready && this.sid === sid && this.#enter(room, state);
+      setTimeout(again, (error.details.retry_after ?? 1) * 1000);
+    } else if (still()) {
+      this.#rooms.delete(room);
+      if (state.entered) this.#tell("error", error);
+    }
   }
 
   #event({ room, event, data, sender, epoch, offset }) {
