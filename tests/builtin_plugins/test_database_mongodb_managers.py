@@ -11,7 +11,6 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from base04.app_manager import AppManager
-from base04.errors import StartError
 from base04.testing.conformance.api_key import ApiKeyConformance
 from base04.testing.conformance.jwt import JWTConformance
 from base04.testing.conformance.rate_limiter import Another
@@ -22,7 +21,6 @@ from base04_builtin.jwt import jwt_providers
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_builtin.state import state_providers
 from base04_hookspecs.api_key import ApiKeyManager
-from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.jwt import JWTManager
 from base04_hookspecs.state import StateManager
 from mongo_kit import mongo, mongo_database, mongo_settings
@@ -74,34 +72,13 @@ class TestTokens(JWTConformance):
             yield tokens
 
 
-@asynccontextmanager
-async def states(place: Place, folder: Path) -> AsyncIterator[StateManager]:
-    async with host(place, folder / "first", "database") as app:
-        if not cast("DatabaseManager", app.get_manager("database")).supports_transactions():
-            pytest.skip("This server has no transactions: name a replica set as BASE04_TEST_MONGODB_URL.")
-    async with host(place, folder, "state") as app:
-        yield cast("StateManager", app.get_manager("state"))
-
-
 class TestStates(StateConformance):
     capabilities: ClassVar[frozenset[str]] = next(iter(state_providers())).capabilities
 
     @pytest.fixture
     async def manager(self, mongo_database: Place, tmp_path: Path) -> AsyncIterator[StateManager]:
-        async with states(mongo_database, tmp_path) as manager:
-            yield manager
-
-
-@pytest.mark.parametrize("accepted", [True, False])
-async def test_states_are_refused_where_history_could_tear_off(
-    mongo_database: Place, tmp_path: Path, accepted: bool
-) -> None:
-    async with host(mongo_database, tmp_path / "first", "database") as app:
-        if cast("DatabaseManager", app.get_manager("database")).supports_transactions():
-            pytest.skip("This server has transactions.")
-    with pytest.raises(StartError, match=r"no transactions: use a MongoDB replica set .* 'state: \{provider: none\}'"):
-        async with host(mongo_database, tmp_path, "state", single_document_atomicity=accepted):
-            pass
+        async with host(mongo_database, tmp_path, "state") as app:
+            yield cast("StateManager", app.get_manager("state"))
 
 
 async def test_address_may_come_from_the_vault(mongo_database: Place, tmp_path: Path) -> None:
