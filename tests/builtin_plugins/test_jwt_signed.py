@@ -365,7 +365,7 @@ async def test_reuse_is_announced_once_with_the_family_and_the_user(parts: Parts
 
 async def test_reuse_that_cannot_be_announced_revokes_the_family_all_the_same(parts: Parts) -> None:
     class Failing(InProcessHooksManager):
-        async def trigger_hook(self, name: str, **data: Any) -> list[Any]:
+        async def trigger_hook(self, name: str, /, **data: Any) -> list[Any]:
             raise ManagerUnavailable("The test lets no hook be heard.")
 
     jwt = await parts.start(hooks=Failing(), retry_window=0)
