@@ -10,7 +10,9 @@
     │   ├── NotSupported            this provider does not have that part of the contract
     │   ├── InvalidInput            what was given cannot be accepted; carries every fault
     │   ├── NotFound                there is no such thing
+    │   │   └── HistoryPruned       it was there, and is kept no more
     │   └── Conflict                the thing changed, exists already, or does not allow this now
+    │       └── VersionConflict     it has another version than the expected one
     ├── AuthenticationError         the caller did not prove who they are
     │   ├── InvalidToken            with ``reason``, which is for the log alone
     │   │   ├── MalformedToken      it is not what a token of this issuer looks like
@@ -29,6 +31,7 @@
     ├── RateLimited                 too many calls; carries ``retry_after``
     └── ActionError
         ├── UnknownAction           with close matches
+        ├── ActionBusy              it runs as often as it may at once; carries ``retry_after``
         ├── ActionTimeout           the handler took longer than its action allows
         └── ActionFailed            the handler raised, or returned what its action does not declare
 
@@ -93,8 +96,20 @@ class NotFound(ManagerError):
     """There is no such thing."""
 
 
+class HistoryPruned(NotFound):
+    """What is asked for has been there, and is kept no more: begin anew with what is there now."""
+
+
 class Conflict(ManagerError):
     """The thing has changed, exists already, or does not allow this in its present condition."""
+
+
+class VersionConflict(Conflict):
+    """The thing has another version than the expected one. ``version`` is the one that it has."""
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class AuthenticationError(Base04Error):
@@ -213,6 +228,14 @@ class UnknownAction(ActionError):
     def __init__(self, message: str, *, action: str, matches: Sequence[str] = ()) -> None:
         super().__init__(message, action=action)
         self.matches = tuple(matches)
+
+
+class ActionBusy(ActionError):
+    """The action runs as often as it may at once, and was not begun. ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, action: str, retry_after: float = 1.0) -> None:
+        super().__init__(message, action=action)
+        self.retry_after = retry_after
 
 
 class ActionTimeout(ActionError):

@@ -87,9 +87,24 @@ class JWTManager(Manager):
     async def blacklist_token(self, token: str) -> bool:
         """Revoke a token, with its family if it is a refresh token; False if it could not have been used anyway."""
 
+    def is_still_valid(self, token: str) -> bool:
+        """Tell at once, asking nobody, that an access token is valid now and its payload is what it was.
+
+        Only for a token that ``validate_token`` has returned the payload of. False says nothing: ask
+        ``validate_token``. A provider that cannot know leaves this as it is.
+        """
+        return False
+
     @abstractmethod
     async def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""
+
+    def watch_revocations(self, callback: Callable[[], None]) -> Callable[[], None] | None:
+        """Call back, on the event loop, when tokens that were valid may have been revoked, in whichever process.
+
+        Returns a function that ends it, or None where the provider cannot tell: then ask ``validate_token`` often.
+        """
+        return None
 
     @abstractmethod
     async def revoke_user_tokens(self, user_id: str) -> bool:

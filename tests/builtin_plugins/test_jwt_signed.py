@@ -289,7 +289,9 @@ async def test_token_ends_after_its_life_and_the_leeway(parts: Parts) -> None:
     token = await jwt.create_access_token("123")
     parts.clock.now = NOW + 60 + 4
     assert (await jwt.validate_token(token))["exp"] >= NOW + 60
+    assert jwt.is_still_valid(token)
     parts.clock.now = NOW + 61 + 5
+    assert not jwt.is_still_valid(token)
     assert await refused(jwt, token) == "it has expired"
 
 

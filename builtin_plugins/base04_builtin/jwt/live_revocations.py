@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,6 +46,7 @@ class LiveRevocations:
         self._stopped: dict[str, dict[str, float]] = {kind: {} for kind in ("jti", "family", "key")}
         self._cut: dict[str, dict[str, tuple[float, float]]] = {kind: {} for kind in ("user", "source")}
         self._empty = True
+        self._watchers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         stopped, cut = self._stopped.values(), self._cut.values()
@@ -53,14 +54,30 @@ class LiveRevocations:
 
     def merge(self, revocation: Revocation) -> None:
         """Take in a revocation; one of the same thing is joined with it, to stop what either stops."""
+        if self._join(revocation):
+            for watcher in tuple(self._watchers):
+                watcher()
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when more is revoked than before; returns a function that ends it."""
+        watchers = self._watchers
+        watchers.append(callback)
+        return lambda: watchers.remove(callback) if callback in watchers else None
+
+    def _join(self, revocation: Revocation) -> bool:
+        """Take in a revocation and tell whether it stops anything that was not stopped."""
         self._empty = False
         kind, value, expires_at = revocation.kind, revocation.value, revocation.expires_at
         if revocation.cutoff is None:
             entries = self._stopped[kind]
+            is_new = value not in entries
             entries[value] = max(expires_at, entries.get(value, expires_at))
-        else:
-            known = self._cut[kind].get(value, (revocation.cutoff, expires_at))
-            self._cut[kind][value] = max(known[0], revocation.cutoff), max(known[1], expires_at)
+            return is_new
+        before = self._cut[kind].get(value)
+        known = before or (revocation.cutoff, expires_at)
+        after = max(known[0], revocation.cutoff), max(known[1], expires_at)
+        self._cut[kind][value] = after
+        return before is None or after[0] > before[0]
 
     def drop_expired(self, now: float) -> None:
         """Forget what stops no token any more."""

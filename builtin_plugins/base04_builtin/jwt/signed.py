@@ -162,6 +162,15 @@ class SignedJWTManager(JWTManager):
         await self._check_revocations(verified)
         return verified.copy_of_payload()
 
+    def is_still_valid(self, token: str) -> bool:
+        """Look at what is remembered, as long as revocations are known without asking."""
+        verified = self._verified.get(token)
+        if verified is None or self._steady() > self._revocations.known_until:
+            return False
+        if not verified.begins <= self._clock.now() < verified.ends:
+            return False
+        return self._revocations.live.reason_against(verified.payload, verified.kid) is None
+
     async def refresh_token(self, refresh_token: str) -> TokenPair:
         """Give a new pair for a refresh token, and the same pair again within the retry window."""
         verified = await self._verify(refresh_token, REFRESH)
@@ -203,6 +212,10 @@ class SignedJWTManager(JWTManager):
             return False
         await self._ensure_known()
         return self._revocations.live.reason_against(verified.payload, verified.kid) is not None
+
+    def watch_revocations(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when something is revoked, as soon as this process knows of it."""
+        return self._revocations.live.watch(callback)
 
     async def revoke_user_tokens(self, user_id: str) -> bool:
         """Revoke all tokens of a user that were issued until now."""

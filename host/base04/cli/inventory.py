@@ -21,10 +21,22 @@ def add_to(program: typer.Typer) -> None:
         program.command()(command)
 
 
-def plugins(ctx: typer.Context, as_json: JSONOption = False) -> None:
+def plugins(
+    ctx: typer.Context,
+    as_json: JSONOption = False,
+    requirements: Annotated[
+        bool, typer.Option("--requirements", help="Print what brings those that take part, for `pip install -r`.")
+    ] = False,
+) -> None:
     """List the plugins that are installed, with what they offer; failed ones with their tracebacks."""
     session: Session = ctx.obj
-    found = session.manager().list_plugins()
+    manager = session.manager()
+    if requirements:
+        from base04.doctor import requirements as pinned
+
+        sys.stdout.write("".join(f"{line}\n" for line in pinned(manager.blueprint)))
+        return
+    found = manager.list_plugins()
     if as_json:
         print_json({"plugins": found})
         return

@@ -188,6 +188,20 @@ class JWTConformance:
         with pytest.raises(InvalidToken):
             await manager.refresh_token(pair["refresh_token"])
 
+    async def test_watcher_is_called_when_something_is_revoked(self, manager: JWTManager) -> None:
+        self._needs_revocation()
+        told = asyncio.Semaphore(0)
+        end = manager.watch_revocations(told.release)
+        if end is None:
+            return
+        for token in [await manager.create_access_token("123") for _ in range(2)]:
+            assert await manager.blacklist_token(token) is True
+            async with asyncio.timeout(10):
+                await told.acquire()
+        end()
+        assert await manager.revoke_user_tokens("123") is True
+        assert told.locked()
+
     async def test_user_revocation_stops_old_tokens_and_no_new_ones(self, manager: JWTManager) -> None:
         self._needs_revocation()
         old, refresh = await manager.create_access_token("123"), await manager.create_refresh_token("123")
@@ -248,6 +262,14 @@ class JWTConformance:
         await manager.revoke_user_tokens("123")
         with pytest.raises(InvalidToken):
             await manager.validate_token(token)
+
+    async def test_still_valid_is_said_of_no_token_that_would_be_refused(self, manager: JWTManager) -> None:
+        self._needs_revocation()
+        token = await manager.create_access_token("123")
+        assert manager.is_still_valid("nonsense") is False
+        await manager.validate_token(token)
+        await manager.blacklist_token(token)
+        assert manager.is_still_valid(token) is False
 
     @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
     async def test_unsigned_token_is_refused(self, manager: JWTManager, alg: str) -> None:
