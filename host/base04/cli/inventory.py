@@ -1,4 +1,4 @@
-"""``base04 plugins``, ``base04 managers``, ``base04 graph``."""
+"""``base04 plugins``, ``base04 managers``, ``base04 graph``, ``base04 openapi``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def add_to(program: typer.Typer) -> None:
     """Add the commands."""
-    for command in (plugins, managers, graph):
+    for command in (plugins, managers, graph, openapi):
         program.command()(command)
 
 
@@ -121,3 +121,9 @@ def _drawn(plan: Plan) -> Iterator[str]:
         origin = "" if candidate.built_in else f", from {candidate.plugin.origin}"
         more = " ..." if repeated and plan.edges[node.key] else ""
         yield f"{'    ' * depth}{node.key} ({candidate.provider.name}{origin}){more}"
+
+
+def openapi(ctx: typer.Context) -> None:
+    """Print the OpenAPI 3.1 document of all actions."""
+    session: Session = ctx.obj
+    print_json(session.ask("GET", "/openapi.json", only=("action_discovery",)))
