@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from base04.http.challenge import OAuthError, challenge
 from base04.http.exchange import Exchange
 from base04.http.handshake import refuse_handshake
-from base04.http.limit_headers import refusal_headers, violated
+from base04.http.limit_headers import refusal_headers
 from base04_hookspecs import errors
 
 _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
@@ -102,12 +102,13 @@ def _of_http_exception(error: HTTPException, request_id: str) -> Response:
 
 def _of_rate_limit(error: errors.RateLimited, request_id: str) -> Response:
     kind, title = ("abnormal-usage-detected", "Banned") if error.banned else ("quota-exceeded", "Too many requests")
+    headers, policies = refusal_headers(error)
     members = {
-        "violated-policies": violated(error),
+        "violated-policies": policies,
         "exceeded": list(error.exceeded),
         "retry_after": error.retry_after,
     }
-    return problem(429, _LIMITED + kind, title, str(error), request_id, headers=refusal_headers(error), **members)
+    return problem(429, _LIMITED + kind, title, str(error), request_id, headers=headers, **members)
 
 
 def _members(error: Exception) -> dict[str, Any]:
