@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -51,13 +51,15 @@ class Running:
 class Generation:
     """What serves from one moment to the next: whoever pins it uses it, and no other, to the end.
 
-    ``down`` says why an instance of the plan is not running. ``pipeline`` and ``asgi`` are set once, when it is built.
+    ``down`` says why an instance of the plan is not running, ``plugins`` are the objects of those that take part.
+    ``pipeline`` and ``asgi`` are set once, when it is built.
     """
 
     plan: Plan
     running: Mapping[InstanceKey, Running]
     down: Mapping[InstanceKey, str]
     contributions: Contributions
+    plugins: Mapping[str, object] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_numbers))
     pipeline: Pipeline = field(init=False)
     asgi: ASGIApp = field(init=False)
@@ -110,9 +112,14 @@ class Generation:
             await self.asgi(scope, receive, send)
         finally:
             _pinned.reset(token)
-            self._release()
+            self._unpin()
 
-    def _release(self) -> None:
+    def hold(self) -> Callable[[], None]:
+        """Pin it for something that is no task, until the function that is returned is called. Both on the loop."""
+        self._pins += 1
+        return self._unpin
+
+    def _unpin(self) -> None:
         self._pins -= 1
         if self._pins == 0 and self._unpinned is not None:
             self._unpinned.set()
@@ -169,7 +176,7 @@ class Pin:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         _pinned.reset(self._token)
-        self._generation._release()
+        self._generation._unpin()
 
 
 def pinned_generation() -> Generation | None:

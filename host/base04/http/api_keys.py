@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from typing import Any, Final
 
 import jsonschema_rs
@@ -14,24 +13,20 @@ from starlette.routing import Route
 from base04.audit import AuditLog
 from base04.generation import Generation
 from base04.http.access import context_of, demand
-from base04.http.bodies import read_object
+from base04.http.body_schema import object_schema, read_described
 from base04.http.json_response import SecretAnswer
+from base04.http.numbers import number_in
 from base04_hookspecs.api_key import ApiKeyInfo, ApiKeyManager
 from base04_hookspecs.context import RequestContext
-from base04_hookspecs.errors import Base04Error, Fault, InvalidInput, ManagerUnavailable, NotFound
+from base04_hookspecs.errors import Base04Error, ManagerUnavailable, NotFound
 
 PERMISSION: Final = "api_keys.manage"
 _LONGEST_S: Final = 100 * 365 * 86400
 _LONGEST_OVERLAP_S: Final = 366 * 86400
 
 
-def _validator(properties: dict[str, Any], required: list[str]) -> jsonschema_rs.Draft202012Validator:
-    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return jsonschema_rs.Draft202012Validator(schema)
-
-
 _PERMISSIONS: Final = {"type": "array", "items": {"type": "string"}}
-_NEW_KEY: Final = _validator(
+_NEW_KEY: Final = object_schema(
     {
         "user_id": {"type": "string", "minLength": 1},
         "permissions": _PERMISSIONS,
@@ -41,8 +36,8 @@ _NEW_KEY: Final = _validator(
     },
     ["user_id"],
 )
-_ROLL: Final = _validator({"overlap": {"type": "number", "minimum": 0, "maximum": _LONGEST_OVERLAP_S}}, [])
-_CHANGE: Final = _validator({"permissions": _PERMISSIONS}, ["permissions"])
+_ROLL: Final = object_schema({"overlap": {"type": "number", "minimum": 0, "maximum": _LONGEST_OVERLAP_S}}, [])
+_CHANGE: Final = object_schema({"permissions": _PERMISSIONS}, ["permissions"])
 
 
 def routes(generation: Generation, audit: AuditLog, max_body_bytes: int) -> list[Route]:
@@ -76,10 +71,11 @@ class _KeyDesk:
         """List keys, never the secrets in them."""
         keys = self._manager(request)
         query = request.query_params
+        limit = number_in(query, "limit")
         found = await keys.list_api_keys(
             query.get("user_id"),
-            limit=_number(query, "limit", 100),
-            offset=_number(query, "offset", 0),
+            limit=100 if limit is None else limit,
+            offset=number_in(query, "offset") or 0,
             include_revoked=query.get("include_revoked") == "true",
         )
         return SecretAnswer({"api_keys": found})
@@ -125,11 +121,7 @@ class _KeyDesk:
         return found
 
     async def _body(self, request: Request, validator: jsonschema_rs.Draft202012Validator, what: str) -> dict[str, Any]:
-        body = await read_object(request.scope, request.receive, self._max_body_bytes)
-        faults = [Fault(_pointer(item), item.message) for item in validator.iter_errors(body)]
-        if faults:
-            raise InvalidInput(f"The body does not describe {what}.", faults)
-        return body
+        return await read_described(request, validator, what, self._max_body_bytes)
 
     async def _known(self, keys: ApiKeyManager, request: Request) -> ApiKeyInfo:
         return await keys.get_api_key_info(_key_id(request))
@@ -181,17 +173,3 @@ def _key_id(request: Request) -> str:
     if len(key_id) > 64 or "_" in key_id:
         raise NotFound("There is no such API key: give its public id.")
     return key_id
-
-
-def _pointer(error: jsonschema_rs.ValidationError) -> str:
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in error.instance_path)
-    return "".join(f"/{part}" for part in parts)
-
-
-def _number(query: Mapping[str, str], name: str, default: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 10_000):
-        raise InvalidInput(f"The parameter {name!r} cannot be used.", [Fault(f"/{name}", "It is a number to 10000.")])
-    return int(text)

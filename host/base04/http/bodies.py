@@ -20,6 +20,7 @@ async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> Any:
     Raises:
         HTTPException: 413 where it is too large, 415 where it is declared as something else, 400 where it is not JSON.
         ClientDisconnect: the client went away.
+        InvalidInput: it is ``null``, which must not be taken for an empty one.
     """
     return await read_json_as(dict(scope["headers"]), receive, max_bytes)
 
@@ -38,7 +39,10 @@ async def read_json_as(fields: Mapping[bytes, bytes], receive: Receive, max_byte
     content_type = fields.get(b"content-type", b"")
     if content_type != b"application/json" and not _is_json(content_type):
         raise HTTPException(415, "Send the body as JSON, with the header 'content-type: application/json'.")
-    return _parsed(body)
+    value = _parsed(body)
+    if value is None:
+        raise InvalidInput("The body must be a JSON object, or nothing at all.", [Fault("", "This is null.")])
+    return value
 
 
 async def read_object(scope: Scope, receive: Receive, max_bytes: int) -> dict[str, Any]:

@@ -30,27 +30,38 @@ def limit_headers(states: Sequence[Mapping[str, Any]]) -> list[Header]:
     return [policy, (b"ratelimit", form % (*standing,))]
 
 
-def refusal_headers(error: RateLimited) -> tuple[dict[str, str], list[str]]:
-    """Say which limits refused, and return the names of their policies too, as the headers name them.
-
-    ``t`` is when some of it is there again, and never after ``Retry-After``.
-    """
+def refusal_headers(error: RateLimited) -> dict[str, str]:
+    """Say which limits refused. ``t`` is when some of it is there again, and never after ``Retry-After``."""
     wait = max(1, math.ceil(error.retry_after))
     headers = {"retry-after": str(min(wait, _LARGEST))}
     states = [state for state in error.limits if state["window"]]
     if not states:
-        return headers, []
-    limits = (state[name] for state in states for name in ("limit_type", "limit", "window"))
-    names, policy, _ = _policies(*limits)
-    refused = {
-        name: min(wait, max(1, math.ceil(state["reset_after"])))
+        return headers
+    names, policy, _ = _policies_of(states)
+    refused = [
+        f"{name};r=0;t={min(wait, max(1, math.ceil(state['reset_after'])))}"
         for name, state in zip(names, states, strict=True)
         if state["limit_type"] in error.exceeded and state["remaining"] == 0
-    }
+    ]
     headers["ratelimit-policy"] = policy[1].decode()
     if refused:
-        headers["ratelimit"] = ", ".join(f"{name};r=0;t={back}" for name, back in refused.items())
-    return headers, [name[1:-1] for name in refused]
+        headers["ratelimit"] = ", ".join(refused)
+    return headers
+
+
+def violated(error: RateLimited) -> list[str]:
+    """Return the names of the policies that refused, as the headers name them."""
+    states = [state for state in error.limits if state["window"]]
+    names, _, _ = _policies_of(states)
+    return [
+        name[1:-1]
+        for name, state in zip(names, states, strict=True)
+        if state["limit_type"] in error.exceeded and state["remaining"] == 0
+    ]
+
+
+def _policies_of(states: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], Header, bytes]:
+    return _policies(*(state[name] for state in states for name in ("limit_type", "limit", "window")))
 
 
 @lru_cache(maxsize=1024)
