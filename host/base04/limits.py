@@ -63,7 +63,7 @@ class Limits:
     ) -> Sequence[LimitState]:
         """Count a call at some levels, and at that of an action with limits of its own; return how they stand.
 
-        ``path`` is what it asked for, None for an action that was called in another way.
+        ``path`` is what it asked for, None where that is the action.
 
         Raises:
             RateLimited: one of them refuses, and nothing was counted.
