@@ -14,7 +14,20 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from base04.cli import actions, audit, doctor, executions, health, inventory, keys, modules, scaffold, serve, states
+from base04.cli import (
+    actions,
+    audit,
+    doctor,
+    executions,
+    health,
+    inventory,
+    keys,
+    modules,
+    new,
+    scaffold,
+    serve,
+    states,
+)
 from base04.cli.session import Session
 from base04.errors import SettingsError
 from base04_hookspecs.errors import Base04Error
@@ -83,6 +96,7 @@ program.add_typer(actions.group, name="actions")
 program.add_typer(executions.group, name="executions")
 program.add_typer(keys.group, name="keys")
 program.add_typer(modules.group, name="modules")
+program.add_typer(new.group, name="new")
 program.add_typer(states.group, name="state")
 
 
