@@ -183,7 +183,15 @@ def peer(folder: Path, cpu: int, source: str) -> Iterator[Running]:
     folder.mkdir(parents=True)
     (folder / "peer.py").write_text(source)
     options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"]
-    options += ["--ws-per-message-deflate", "false", "--no-access-log", "--log-level", "warning"]
+    options += [
+        "--ws-ping-interval",
+        "600",
+        "--ws-per-message-deflate",
+        "false",
+        "--no-access-log",
+        "--log-level",
+        "warning",
+    ]
     with started([sys.executable, "-m", "uvicorn", "peer:app", *options], folder, cpu, port) as pid:
         if source is SOCKETIO:
             yield Running(

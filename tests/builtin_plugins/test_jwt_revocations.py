@@ -94,6 +94,25 @@ async def test_heartbeat_counts_from_when_it_was_sent_and_not_for_long(here: Pro
     assert await verdict(here.jwt, token) == "unknown"
 
 
+async def test_watcher_of_another_process_is_called_once_for_each_revocation(here: Process, there: Process) -> None:
+    told = asyncio.Semaphore(0)
+    end = there.jwt.watch_revocations(told.release)
+    for revoke in (
+        here.jwt.revoke_user_tokens("123"),
+        here.jwt.blacklist_token(await here.jwt.create_access_token("4")),
+    ):
+        await revoke
+        async with asyncio.timeout(60):
+            await told.acquire()
+    await heard_beats(there, 2)
+    assert told.locked()
+    end()
+    end()
+    await here.jwt.revoke_user_tokens("567")
+    await heard_beats(there, 2)
+    assert told.locked()
+
+
 @pytest.mark.parametrize("revoke", ["jti", "family", "user", "source"])
 async def test_announced_revocation_needs_no_database(here: Process, there: Process, revoke: str) -> None:
     access = await here.jwt.create_access_token("123", source="api_key:abc")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from base04.testing.conformance.websocket_client import Refused, within
+from base04_builtin.websocket.native import NativeWebSocketManager
 from base04_builtin.websocket.policies import room_policies
 from base04_builtin.websocket.settings import NativeSettings
 from base04_hookspecs import Principal
@@ -254,3 +255,48 @@ async def test_revocation_that_nobody_told_is_found_by_asking_for_some_at_a_time
         ada, _ = await two_clients(place)
         jwt.revoked.update(token for token in jwt.claims if token.startswith("ada"))
         assert await within(ada.closed()) == 4411
+
+
+async def test_client_that_has_missed_more_than_its_queue_holds_gets_it_all() -> None:
+    async with site(history_messages=500, history_bytes=10_000_000, send_queue_messages=4) as place:
+        ada = await place.connect("ada")
+        await ada.join("news")
+        await place.manager.emit_to_room("news", "tick", 0)
+        await ada.event()
+        start = ada.position("news")
+        await ada.leave("news")
+        for number in range(1, 301):
+            await place.manager.emit_to_room("news", "tick", [number, "x" * 5000])
+        joining = asyncio.create_task(ada.join("news", since=start))
+        joined = await within(joining)
+        assert joined.get("recovered") is True
+        assert [(await ada.event())[2][0] for _ in range(300)] == list(range(1, 301))
+        assert (await place.manager.health_check())["metrics"]["slow_readers"] == 0
+
+
+async def test_event_whose_emitter_is_cancelled_reaches_everyone_or_nobody() -> None:
+    async with site() as place:
+        clients = [await place.connect(f"user{number}") for number in range(3)]
+        for client in clients:
+            await client.join("news")
+        for number in range(10):
+            emitting = asyncio.create_task(place.manager.emit_to_room("news", "tick", number))
+            await asyncio.sleep(0)
+            emitting.cancel()
+            await asyncio.gather(emitting, return_exceptions=True)
+        await place.manager.emit_to_room("news", "tick", "the last")
+        seen: list[list[tuple[str, str, Any]]] = []
+        for client in clients:
+            seen.append([])
+            while not seen[-1] or seen[-1][-1][2] != "the last":
+                seen[-1].append(await client.event())
+        assert seen[0] == seen[1] == seen[2]
+
+
+async def test_emitting_without_start_or_after_stop_leaves_nothing_running() -> None:
+    manager = NativeWebSocketManager(NativeSettings(), TableJWT(), None)
+    assert await manager.emit_to_room("news", "tick", 1) == 0
+    await manager.start()
+    await manager.stop()
+    assert await manager.emit_to_room("news", "tick", 1) == 0
+    assert not [task for task in asyncio.all_tasks() if task.get_name().startswith("websocket")]

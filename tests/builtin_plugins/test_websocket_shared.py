@@ -121,7 +121,12 @@ async def test_both_bodies_of_the_lease_do_the_same(server: RedisServer) -> None
     dice = random.Random(1)
     async with started(server.url) as real:
         for number in range(100):
-            args: list[str | int] = [f"epoch{number}", f"node{dice.randrange(4)}", number, dice.choice([0, 60_000, 60_000])]
+            args: list[str | int] = [
+                f"epoch{number}",
+                f"node{dice.randrange(4)}",
+                number,
+                dice.choice([0, 60_000, 60_000]),
+            ]
             expected = await memory.run_script(RENEW_LEASE, ["leases"], args)
             assert await real.run_script(RENEW_LEASE, ["leases"], args) == expected
     await memory.stop()

@@ -176,6 +176,20 @@ class JWTConformance:
         with pytest.raises(InvalidToken):
             await manager.refresh_token(pair["refresh_token"])
 
+    async def test_watcher_is_called_when_something_is_revoked(self, manager: JWTManager) -> None:
+        self._needs_revocation()
+        told = asyncio.Semaphore(0)
+        end = manager.watch_revocations(told.release)
+        if end is None:
+            return
+        for token in [await manager.create_access_token("123") for _ in range(2)]:
+            assert await manager.blacklist_token(token) is True
+            async with asyncio.timeout(10):
+                await told.acquire()
+        end()
+        assert await manager.revoke_user_tokens("123") is True
+        assert told.locked()
+
     async def test_user_revocation_stops_old_tokens_and_no_new_ones(self, manager: JWTManager) -> None:
         self._needs_revocation()
         old, refresh = await manager.create_access_token("123"), await manager.create_refresh_token("123")
