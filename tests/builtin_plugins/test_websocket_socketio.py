@@ -195,6 +195,8 @@ async def test_name_of_a_connection_is_no_room() -> None:
             await place.manager.join_room(ada.sid, eve.sid)
         assert await place.manager.emit_to_room(ada.sid, "event", 1) == 0
         assert await place.manager.list_rooms() == []
+        await ada.join("news")
+        assert list(ada.events) == []
 
 
 async def test_client_that_sends_too_much_is_refused_then_closed() -> None:

@@ -38,6 +38,7 @@ class Session:
         "connected_at",
         "eio_sid",
         "expires_at",
+        "joined",
         "messages",
         "metadata",
         "principal",
@@ -66,6 +67,7 @@ class Session:
         self.connected_at = time.time()
         self.calls = 0
         self.messages = 0
+        self.joined: set[str] = set()
         self.metadata: dict[str, Any] = {}
         self.close_code: int | None = None
         self.bucket = bucket
