@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from base04_hookspecs import (
     action_discovery,
     api_key,
     database,
+    executor,
     hooks,
     jwt,
     manager,
@@ -31,11 +32,12 @@ from base04_hookspecs import (
     vault,
     websocket,
 )
-from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport
+from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport, PackInfo
 from base04_hookspecs.api_key import ApiKeyInfo
-from base04_hookspecs.app import ActionSource, ApplicationHealth
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.database import Migration, Operation, PoolStatus, TableSchema, Where
+from base04_hookspecs.executor import ExecutionJob, Perform, QueueStatus
 from base04_hookspecs.health import HealthReport
 from base04_hookspecs.hooks import HookCallback, HookInfo
 from base04_hookspecs.jwt import ClaimsSource, TokenPair
@@ -44,7 +46,15 @@ from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.rate_limiter import OnUnavailable, RateLimit, RateLimitInfo, RateLimitResult
 from base04_hookspecs.redis import AtomicScript, GapCallback, MessageCallback
 from base04_hookspecs.services import ServiceHook, ServiceInfo
-from base04_hookspecs.state import State, StateCallback, StateChange, StateTransition, StateType, TransitionTable
+from base04_hookspecs.state import (
+    State,
+    StateCallback,
+    StateChange,
+    StateEvent,
+    StateTransition,
+    StateType,
+    TransitionTable,
+)
 from base04_hookspecs.vault import RotationCallback, VaultConnectionInfo
 from base04_hookspecs.websocket import EventHandler, Position, RoomHistory, RoomInfo, SessionInfo
 
@@ -249,6 +259,9 @@ class JWTManager(Manager, Protocol):
     def blacklist_token(self, token: str) -> bool:
         """Revoke a token, with its family if it is a refresh token; False if it could not have been used anyway."""
 
+    def is_still_valid(self, token: str) -> bool:
+        """Tell at once, asking nobody, that an access token is valid now and its payload is what it was."""
+
     def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""
 
@@ -351,7 +364,21 @@ class StateManager(Manager, Protocol):
         """Call back after changes of a state, of a prefix (``user_*``) or of a type (``type:session``)."""
 
     def unregister_callback(self, state_id: str, callback: StateCallback) -> bool:
-        """Stop calling back; False where there was no such callback."""
+        """Stop calling back in this process; False where there was no such callback."""
+
+    def forget_callback(self, name: str) -> bool:
+        """End a durable callback in all processes, and drop all that waits for it; False where there is none."""
+
+    def get_events(
+        self, name: str | None = None, *, status: Literal["waiting", "parked"] | None = None, limit: int = 100
+    ) -> list[StateEvent]:
+        """Return what durable callbacks have not taken in yet, of one name or of all, in order of version."""
+
+    def retry_event(self, name: str, event_id: str) -> bool:
+        """Deliver a parked event again, now; False where there is no such event."""
+
+    def discard_event(self, name: str, event_id: str) -> bool:
+        """Drop a parked event for good; False where there is no such event."""
 
     def register_transitions(self, state_type: StateType | str, transitions: TransitionTable) -> bool:
         """Add transitions for a type of state, or a type of a plugin's own, to the standard ones."""
@@ -407,8 +434,30 @@ class ActionDiscoveryManager(Manager, Protocol):
     def list_all_actions(self) -> ActionListing:
         """Return all actions by full name."""
 
+    def list_packs(self) -> dict[str, PackInfo]:
+        """Return the packs by name, with all their actions, also those that operators have switched off."""
+
     def get_faults(self) -> list[DefinitionFault]:
         """Return what is wrong with action files as they were last read, ordered by file and line."""
+
+
+class ExecutorManager(Manager, Protocol):
+    """Performs executions, a bounded number at once."""
+
+    def bind(self, perform: Perform) -> None:
+        """Take the way to perform executions in this process. The host calls it once, after start."""
+
+    def submit(self, job: ExecutionJob) -> None:
+        """Accept a job, to be performed when there is room. One that waits or runs already is not taken twice."""
+
+    def cancel(self, execution_id: str) -> bool:
+        """Drop a job that waits, or cancel what performs it; False where neither is known here."""
+
+    def get_queue_status(self) -> QueueStatus:
+        """Return how much there is to do."""
+
+    def drain(self) -> None:
+        """Take nothing more, and begin nothing that waits; what runs goes on. Called before the host stops."""
 
 
 class WebSocketManager(Manager, Protocol):
@@ -512,11 +561,26 @@ class AppManager(Protocol):
     ) -> Any:
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
 
+    def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and action packs anew, and move over to what has changed, in one step."""
+
+    def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on and after restarts; False where it does already."""
+
+    def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on and after restarts; False where it is out already."""
+
+    def reload_plugin(self, name: str) -> bool:
+        """Do what ``reload`` does, and renew what a plugin provides even where nothing has changed."""
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins; asks the plugins each time."""
 
     def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:
         """Return a database instance with an access role."""
@@ -575,6 +639,7 @@ CONTRACTS: Final[Mapping[type, type[manager.Manager]]] = MappingProxyType(
         StateManager: state.StateManager,
         RateLimiterManager: rate_limiter.RateLimiterManager,
         ActionDiscoveryManager: action_discovery.ActionDiscoveryManager,
+        ExecutorManager: executor.ExecutorManager,
         WebSocketManager: websocket.WebSocketManager,
         ModuleManager: module.ModuleManager,
     }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from base04_builtin.jwt.claims import AFTER, FAMILY, SOURCE
+from base04_builtin.jwt.claims import AFTER, FAMILY, SOURCE, is_time
 
 KINDS: Final = ("jti", "family", "user", "source", "key")
 
@@ -31,12 +31,12 @@ class Revocation:
 
 def revocation_of(entry: object, cutoff: object, expires_at: object) -> Revocation | None:
     """Return a revocation as it is stored or announced, None for what is not one."""
-    if not isinstance(entry, str) or not _is_time(expires_at) or not (cutoff is None or _is_time(cutoff)):
+    if not isinstance(entry, str) or not is_time(expires_at) or not (cutoff is None or is_time(cutoff)):
         return None
     kind, _, value = entry.partition(":")
     if kind not in KINDS or not value or (cutoff is None) is (kind in ("user", "source")):
         return None
-    return Revocation(kind, value, expires_at, cutoff)  # type: ignore[arg-type]  # both were just checked
+    return Revocation(kind, value, expires_at, cutoff)
 
 
 class LiveRevocations:
@@ -96,10 +96,12 @@ class LiveRevocations:
         """Return what a new token says, so that no revocation that was before it stops it; None for nothing."""
         if self._empty:
             return None
-        cutoffs = {"user": self.cutoff("user", user_id)}
-        if source is not None:
-            cutoffs["source"] = self.cutoff("source", source)
-        return {kind: cutoff for kind, cutoff in cutoffs.items() if cutoff is not None} or None
+        known: dict[str, float] = {}
+        for kind, value in (("user", user_id), ("source", source)):
+            cutoff = self.cutoff(kind, value) if value is not None else None
+            if cutoff is not None:
+                known[kind] = cutoff
+        return known or None
 
     def reason_against(self, payload: Mapping[str, Any], kid: str) -> str | None:
         """Return what revoked a token, None if nothing did."""
@@ -122,10 +124,6 @@ class LiveRevocations:
             return False
         known = payload.get(AFTER)
         after = known.get(kind) if isinstance(known, dict) else None
-        if _is_time(after) and after >= found[0]:  # type: ignore[operator]  # just checked
+        if is_time(after) and after >= found[0]:
             return False
         return bool(payload["iat"] <= found[0] + _SKEW)
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15
