@@ -14,6 +14,7 @@ import pytest
 from base04.testing.conformance.websocket_client import Connect, Refused, room_of, within
 from base04.testing.conformance.websocket_shared import SharedWebSocketConformance
 from base04.testing.servers.redis import RedisServer
+from base04.testing.servers.redis_groups import RedisCluster
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_builtin.websocket.lease_script import RENEW_LEASE
 from base04_builtin.websocket.native import NativeWebSocketManager
@@ -149,6 +150,26 @@ async def test_events_expire_from_the_log(server: RedisServer) -> None:
             "text2",
             "text1",
         ]
+
+
+async def test_rooms_and_presence_work_on_a_cluster(tmp_path: Path) -> None:
+    with RedisCluster(tmp_path / "cluster") as cluster:
+        async with AsyncExitStack() as stack:
+            jwt = TableJWT()
+            places = []
+            for _ in range(2):
+                redis = await stack.enter_async_context(started(cluster.url))
+                places.append(await stack.enter_async_context(site(jwt, redis)))
+            pair = Pair(*places)
+            for room in ("news", "{odd} room%", "x" * 200, "zürich"):
+                ada, bob = await pair.members(room)
+                for number in range(20):
+                    await pair.one.manager.emit_to_room(room, "tick", number)
+                assert [(await bob.event())[2] for _ in range(20)] == list(range(20))
+                await ada.close()
+                again = await pair.two.connect("again")
+                assert (await again.join(room, since={**bob.position(room), "offset": 17})).get("recovered") is True
+                assert [(await again.event())[2] for _ in range(3)] == [17, 18, 19]
 
 
 # Tokens
