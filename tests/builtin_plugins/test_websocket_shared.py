@@ -234,13 +234,14 @@ async def test_newcomer_knows_who_is_where(pairs: Pairs) -> None:
 # The server is away
 
 
-async def test_local_rooms_go_on_and_everybody_learns_of_the_gap(pairs: Pairs, server: RedisServer) -> None:
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_local_rooms_go_on_and_everybody_learns_of_the_gap(pairs: Pairs, server: RedisServer, fault: str) -> None:
     pair = await pairs.make()
     ada, bob = await pair.members()
     await pair.one.manager.emit_to_room("news", "tick", 1)
     assert await ada.event() == await bob.event() == ("news", "tick", 1)
     before = ada.position("news")
-    server.kill()
+    (server.kill if fault == "kill" else server.pause)()
     assert await pair.one.manager.emit_to_room("news", "tick", 2) == 1
     message = await ada.event_message()
     assert (message["data"], "epoch" in message) == (2, False)
@@ -249,7 +250,7 @@ async def test_local_rooms_go_on_and_everybody_learns_of_the_gap(pairs: Pairs, s
     assert (await late.join("news", since=before)).get("recovered") is False
     await ada.emit("news", "line", 3)
     assert await late.event() == ("news", "line", 3)
-    server.start()
+    (server.start if fault == "kill" else server.resume)()
     gaps = [await client.told("gap") for client in (ada, late, bob)]
     assert [gap["room"] for gap in gaps] == ["news"] * 3
     await eventually(lambda: healthy(pair.one))
