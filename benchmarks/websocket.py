@@ -281,25 +281,31 @@ async def connect(server: Running) -> Client:
     return client
 
 
-async def deliveries(server: Running, clients: int, messages: int, size: int) -> float:
-    """Return how many messages a second came to clients."""
+async def deliveries(server: Running, clients: int, messages: int, size: int) -> tuple[float, float]:
+    """Return how many messages came to clients in a second, and in a second of the server's processor time."""
     room = await connected(server, clients)
     order = json.dumps({"messages": messages, "size": size}).encode()
     for client in room:
         client._tail = b""
     found = [client.find(MARK) for client in room]
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), processor_time(server.pid)
     async with asyncio.timeout(GIVE_UP_S):
         burst = asyncio.create_task(asked(server.port, server.burst, order))
         await asyncio.gather(*found)
-    lasted = time.perf_counter() - began
+    lasted, worked = time.perf_counter() - began, processor_time(server.pid) - worked
     await burst
     for client in room:
         if client.bytes < messages * size:
             raise SystemExit(f"A client got only {client.bytes} bytes.")
         client.transport.close()
     await asyncio.sleep(0.5)
-    return clients * messages / lasted
+    return clients * messages / lasted, clients * messages / worked
+
+
+def processor_time(pid: int) -> float:
+    """Return how many seconds a process has computed; others that use the machine do not count."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> int:
@@ -326,8 +332,12 @@ def shown(name: str, values: list[float], form: str, unit: str) -> None:
     print(f"{name:<36} {middle:>9{form}} {unit}  [{low:{form}} .. {high:{form}}]")
 
 
-def ratios(name: str, ours: list[float], theirs: list[float]) -> None:
-    shown(f"Base04 to {name}", [a / b for a, b in zip(ours, theirs, strict=True)], ".2f", "x")
+def report(found: dict[str, list[float]], unit: str, form: str) -> None:
+    for name, values in found.items():
+        shown(name, values, form, unit)
+    for name in ("python-socketio", "bare Starlette"):
+        each = [ours / theirs for ours, theirs in zip(found["Base04"], found[name], strict=True)]
+        shown(f"Base04 to {name}", each, ".2f", "x")
 
 
 @contextlib.contextmanager
@@ -347,6 +357,7 @@ def servers(folder: Path, cpu: int, *, on_redis: bool) -> Iterator[dict[str, Run
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--memory-rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, default=500)
     parser.add_argument("--messages", type=int, default=200)
     parser.add_argument("--size", type=int, default=150, help="of the text in a message, in bytes")
@@ -357,27 +368,26 @@ def main() -> None:
     options = parser.parse_args()
     os.sched_setaffinity(0, {options.client_cpu})
     rates: dict[str, list[float]] = {}
+    worked: dict[str, list[float]] = {}
     sizes: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         with servers(Path(folder) / "speed", options.cpu, on_redis=options.redis) as running:
             for _ in range(options.rounds):
                 for name, server in running.items():
-                    rate = uvloop.run(deliveries(server, options.clients, options.messages, options.size))
+                    rate, each = uvloop.run(deliveries(server, options.clients, options.messages, options.size))
                     rates.setdefault(name, []).append(rate)
-        for number in range(min(3, options.rounds)):
+                    worked.setdefault(name, []).append(each)
+        for number in range(options.memory_rounds):
             with servers(Path(folder) / f"memory{number}", options.cpu, on_redis=options.redis) as running:
                 for name, server in running.items():
                     sizes.setdefault(name, []).append(uvloop.run(memory(server, options.connections)))
     print(f"{options.clients} clients, {options.messages} messages, {options.rounds} rounds: median [min .. max]")
-    for name, values in rates.items():
-        shown(name, values, ".0f", "deliveries/s")
-    for name in ("python-socketio", "bare Starlette"):
-        ratios(name, rates["Base04"], rates[name])
-    print(f"memory for each of {options.connections} idle connections")
-    for name, values in sizes.items():
-        shown(name, values, ".1f", "KiB")
-    for name in ("python-socketio", "bare Starlette"):
-        ratios(name, sizes["Base04"], sizes[name])
+    report(rates, "deliveries/s", ".0f")
+    print("the same for a second of the server's processor time")
+    report(worked, "deliveries/s", ".0f")
+    if sizes:
+        print(f"memory for each of {options.connections} idle connections")
+        report(sizes, "KiB", ".1f")
 
 
 if __name__ == "__main__":

@@ -145,7 +145,7 @@ class Site:
 
     async def open(self, path: str = PATH, **options: Any) -> SocketIOClient:
         """Open the transport, without saying who it is."""
-        wire = await within(websockets.connect(f"ws://{self.host}{path}", proxy=None, **options))
+        wire = await within(websockets.connect(f"ws://{self.host}{path}", proxy=None, close_timeout=1, **options))
         self._wires.append(wire)
         return SocketIOClient(wire)
 

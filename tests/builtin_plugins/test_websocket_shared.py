@@ -14,6 +14,7 @@ import pytest
 from base04.testing.conformance.websocket_client import Connect, Refused, room_of, within
 from base04.testing.conformance.websocket_shared import SharedWebSocketConformance
 from base04.testing.servers.redis import RedisServer
+from base04.testing.servers.redis_groups import RedisCluster
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_builtin.websocket.lease_script import RENEW_LEASE
 from base04_builtin.websocket.native import NativeWebSocketManager
@@ -151,6 +152,26 @@ async def test_events_expire_from_the_log(server: RedisServer) -> None:
         ]
 
 
+async def test_rooms_and_presence_work_on_a_cluster(tmp_path: Path) -> None:
+    with RedisCluster(tmp_path / "cluster") as cluster:
+        async with AsyncExitStack() as stack:
+            jwt = TableJWT()
+            places = []
+            for _ in range(2):
+                redis = await stack.enter_async_context(started(cluster.url))
+                places.append(await stack.enter_async_context(site(jwt, redis)))
+            pair = Pair(*places)
+            for room in ("news", "{odd} room%", "x" * 200, "zürich"):
+                ada, bob = await pair.members(room)
+                for number in range(20):
+                    await pair.one.manager.emit_to_room(room, "tick", number)
+                assert [(await bob.event())[2] for _ in range(20)] == list(range(20))
+                await ada.close()
+                again = await pair.two.connect("again")
+                assert (await again.join(room, since={**bob.position(room), "offset": 17})).get("recovered") is True
+                assert [(await again.event())[2] for _ in range(3)] == [17, 18, 19]
+
+
 # Tokens
 
 
@@ -213,13 +234,14 @@ async def test_newcomer_knows_who_is_where(pairs: Pairs) -> None:
 # The server is away
 
 
-async def test_local_rooms_go_on_and_everybody_learns_of_the_gap(pairs: Pairs, server: RedisServer) -> None:
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+async def test_local_rooms_go_on_and_everybody_learns_of_the_gap(pairs: Pairs, server: RedisServer, fault: str) -> None:
     pair = await pairs.make()
     ada, bob = await pair.members()
     await pair.one.manager.emit_to_room("news", "tick", 1)
     assert await ada.event() == await bob.event() == ("news", "tick", 1)
     before = ada.position("news")
-    server.kill()
+    (server.kill if fault == "kill" else server.pause)()
     assert await pair.one.manager.emit_to_room("news", "tick", 2) == 1
     message = await ada.event_message()
     assert (message["data"], "epoch" in message) == (2, False)
@@ -228,7 +250,7 @@ async def test_local_rooms_go_on_and_everybody_learns_of_the_gap(pairs: Pairs, s
     assert (await late.join("news", since=before)).get("recovered") is False
     await ada.emit("news", "line", 3)
     assert await late.event() == ("news", "line", 3)
-    server.start()
+    (server.start if fault == "kill" else server.resume)()
     gaps = [await client.told("gap") for client in (ada, late, bob)]
     assert [gap["room"] for gap in gaps] == ["news"] * 3
     await eventually(lambda: healthy(pair.one))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -22,7 +23,7 @@ from base04_builtin.websocket.socketio.manager import SocketIOWebSocketManager
 from base04_builtin.websocket.socketio.settings import SocketIOSettings
 from base04_hookspecs.errors import InvalidInput, ManagerUnavailable
 from redis_kit import QUICK, started
-from socketio_kit import PATH, Site, site
+from socketio_kit import PATH, Site, SocketIOClient, site
 from websocket_kit import TableJWT, eventually, serving
 
 
@@ -194,11 +195,13 @@ async def test_name_of_a_connection_is_no_room() -> None:
             await place.manager.join_room(ada.sid, eve.sid)
         assert await place.manager.emit_to_room(ada.sid, "event", 1) == 0
         assert await place.manager.list_rooms() == []
+        await ada.join("news")
+        assert list(ada.events) == []
 
 
 async def test_client_that_sends_too_much_is_refused_then_closed() -> None:
-    async with site(message_rate=0.001, message_burst=3) as place:
-        client = await place.connect("ada")
+    async with site(message_rate=0.001, message_burst=4) as place:
+        client = await place.connect("ada")  # which counts as one
         codes = []
         for _ in range(5):
             try:
@@ -207,9 +210,20 @@ async def test_client_that_sends_too_much_is_refused_then_closed() -> None:
             except Refused as refused:
                 codes.append(refused.code)
         assert codes == ["joined"] * 3 + ["rate_limited"] * 2
-        for _ in range(2):
+        for _ in range(3):
             await client.send("join", {"room": "news"})
         assert await client.ending() == (4429, False)
+
+
+async def test_client_that_never_stops_trying_tokens_is_closed() -> None:
+    async with site(message_rate=0.001, message_burst=3) as place:
+        client = await place.open()
+        assert str(await within(client.wire.recv())).startswith("0")
+        for _ in range(8):
+            await client.wire.send('40{"token":"nonsense"}')
+        with pytest.raises((ConnectionClosed, ConnectionResetError)):
+            [await client.packet() for _ in range(8)]
+        await eventually(place.nothing_left)
 
 
 async def test_limits_of_rooms_and_calls() -> None:
@@ -391,6 +405,31 @@ async def test_program_with_nothing_of_ours_emits_through_redis(pair: tuple[Site
     await program.redis.aclose()
 
 
+async def _unpublished(place: Site) -> bool:
+    return (await place.manager.health_check())["metrics"]["unpublished"] == 1
+
+
+async def test_redis_that_is_silent_keeps_nobody_waiting(pair: tuple[Site, Site], server: RedisServer) -> None:
+    one, two = pair
+    ada, bob = await one.connect("ada"), await two.connect("bob")
+    await ada.join("news")
+    await bob.join("news")
+    server.pause()
+    for number in range(3):
+        await ada.emit("news", "line", number)
+        assert await ada.event() == ("news", "line", number)
+    server.resume()
+    await eventually(lambda: _hears(one, bob))
+
+
+async def _hears(place: Site, client: SocketIOClient) -> bool:
+    await place.manager.emit_to_room("news", "again", None)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.2):
+            return (await client.arguments())[0] in ("line", "again")
+    return False
+
+
 async def test_rooms_go_on_without_redis_and_clients_hear_of_the_gap(
     pair: tuple[Site, Site], server: RedisServer
 ) -> None:
@@ -401,7 +440,7 @@ async def test_rooms_go_on_without_redis_and_clients_hear_of_the_gap(
     server.kill()
     assert await one.manager.emit_to_room("news", "alone", 1) == 1
     assert await ada.event() == ("news", "alone", 1)
-    assert (await one.manager.health_check())["metrics"]["unpublished"] == 1
+    await eventually(lambda: _unpublished(one))
     server.start()
     for client in (ada, bob):
         assert await client.told("gap") == {}

@@ -54,6 +54,7 @@ class Connection:
         "outbox",
         "principal",
         "rooms",
+        "send",
         "sid",
         "token",
     )
@@ -88,6 +89,8 @@ class Connection:
             timeout=settings.send_timeout,
             on_slow=self._too_slow,
         )
+        self.send: Final = self.outbox.put
+        """Queue a message; False where it will not be sent."""
         self._metadata: dict[str, Any] | None = None
         self._accepted = False
         self._close_frame: Frame | None = None
@@ -121,10 +124,6 @@ class Connection:
     def expire(self) -> None:
         """Close the connection because its token has expired."""
         self.close(CloseCode.TOKEN_EXPIRED, "the token has expired")
-
-    def send(self, message: Frame) -> bool:
-        """Queue a message; False where it will not be sent."""
-        return self.outbox.put(message)
 
     def close(self, code: int, reason: str, *, discard: bool = False) -> bool:
         """Close the connection after what waits to be sent, or with ``discard`` in place of it; False if it is so."""

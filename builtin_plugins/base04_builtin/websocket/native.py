@@ -91,6 +91,7 @@ class NativeWebSocketManager(WebSocketManager):
             outages=delivery.link.outages,
             gaps=delivery.gaps,
             neighbours=len(neighbours) if neighbours is not None else 0,
+            presence_failures=neighbours.failures if neighbours is not None else 0,
         )
 
     def initialize(self, app: Starlette, use_builtin_handlers: bool = True) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
+from types import CoroutineType
 from typing import Any
 
 import structlog
@@ -15,12 +16,15 @@ from base04_hookspecs.websocket import ASGISend
 _log = structlog.get_logger()
 
 
+_Steps = Generator[Any, Any, None] | Coroutine[Any, Any, None]
+
+
 class _Suspended:
     """The rest of an awaitable whose first step was run outside of a task."""
 
     __slots__ = ("_steps", "_waiting")
 
-    def __init__(self, steps: Generator[Any, Any, None], waiting: Any) -> None:
+    def __init__(self, steps: _Steps, waiting: Any) -> None:
         self._steps = steps
         self._waiting = waiting
 
@@ -124,7 +128,8 @@ class Outbox:
 
     def _write(self, message: Frame) -> bool:
         try:
-            steps = self._send(message).__await__()
+            sending = self._send(message)
+            steps = sending if type(sending) is CoroutineType else sending.__await__()
             waiting = steps.send(None)
         except StopIteration:
             return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from random import getrandbits
 from typing import Any, Final
 
@@ -42,8 +42,11 @@ class Exchange:
         if states:
             self.limits = [*self.limits, *states] if self.limits else states
 
-    async def send(self, message: Message) -> None:
-        """Pass a message on to the client."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a message on to the client.
+
+        It is no coroutine function, because a room of a WebSocket manager sends very many.
+        """
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self.answered = True
@@ -54,7 +57,7 @@ class Exchange:
             message["headers"] = headers
         elif kind == "websocket.accept" or kind == "websocket.close":
             self.answered = True
-        await self._send(message)
+        return self._send(message)
 
     async def answer_json(self, body: bytes) -> None:
         """Send JSON text as the answer 200."""

@@ -30,6 +30,7 @@ class ChatHost(ServerProcess):
             "managers": {
                 "redis": {"provider": "server", "server": {"url": self._redis_url}},
                 "vault": {"file": {"path": str(self._secrets)}},
+                "websocket": {"native": {"presence_lease": "5s"}},
             }
         }
         (self.folder / "base04.yaml").write_text(json.dumps(settings))

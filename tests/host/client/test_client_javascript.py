@@ -254,7 +254,7 @@ async def test_server_says_when_to_come_back(node: str, script: ScriptedServer) 
 
 
 async def test_silent_server_is_left(node: str, script: ScriptedServer) -> None:
-    text = 'told(connect({ ...quick, pingInterval: 10, timeout: 2000 }), "open", "close");'
+    text = 'told(connect({ ...quick, pingInterval: 10, timeout: 4000 }), "open", "close");'
     async with page(node, script, text) as running:
         await (await script.next()).greet()  # and it never answers a ping
         await running.step("open")

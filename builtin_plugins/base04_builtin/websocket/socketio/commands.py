@@ -141,10 +141,9 @@ class Commands:
     async def _join(self, session: Session, message: Mapping[str, Any]) -> None:
         room = read_name(message, "room")
         await self._authentication.require_current(session)
-        joined = self._rooms.of(session.sid)
-        if room in joined:
+        if self._rooms.has(session.sid, room):
             return
-        if len(joined) >= self._settings.max_rooms_per_connection:
+        if len(session.joined) >= self._settings.max_rooms_per_connection:
             raise Refusal(
                 "too_many_rooms",
                 f"A connection can be in {self._settings.max_rooms_per_connection} rooms: leave one first.",
@@ -161,7 +160,7 @@ class Commands:
             return await self._handled(session, event, message.get("data"))
         await self._authentication.require_current(session)
         room = read_name(message, "room")
-        if room not in self._rooms.of(session.sid):
+        if not self._rooms.has(session.sid, room):
             raise Refusal("not_in_room", f"You are not in the room {room!r}: join it first.", room=room)
         await self._rules.require(session.principal, room, "emit")
         await self._rooms.emit(room, event, message.get("data"), session.principal.user_id)

@@ -11,6 +11,7 @@ import structlog
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from base04_builtin.websocket.authentication import Authentication
+from base04_builtin.websocket.bucket import TokenBucket
 from base04_builtin.websocket.codes import CloseCode, Refusal
 from base04_builtin.websocket.connection import describe
 from base04_builtin.websocket.socketio.engine import NAMESPACE, GuardedServer, Transport
@@ -43,6 +44,7 @@ class Connections:
         self._scopes: dict[str, Any] = {}
         self._transports: dict[str, Transport] = {}
         self._served: set[Transport] = set()
+        self._buckets: dict[str, TokenBucket] = {}
         self._deadlines: dict[str, asyncio.TimerHandle] = {}
         self._work: set[asyncio.Task[None]] = set()
         self._empty = asyncio.Event()
@@ -66,10 +68,18 @@ class Connections:
     def opened(self, eio_sid: str, scope: Any) -> None:
         """Take a connection that has not said yet who it is; it has ``auth_timeout`` to do so."""
         self._scopes[eio_sid] = scope
+        now, settings = asyncio.get_running_loop().time(), self._settings
+        self._buckets[eio_sid] = TokenBucket(settings.message_rate, settings.message_burst, now)
         self._empty.clear()
         if TRANSPORT in scope:
             self._transports[eio_sid] = scope[TRANSPORT]
         self._expect_token(eio_sid)
+
+    def admits(self, eio_sid: str) -> bool:
+        """Count a packet that is no event; False where there are too many."""
+        bucket = self._buckets[eio_sid]
+        bucket.take(asyncio.get_running_loop().time())
+        return not bucket.overdrawn
 
     @contextmanager
     def carrying(self, eio_sid: str | None) -> Iterator[Transport]:
@@ -90,6 +100,7 @@ class Connections:
         self._forget_deadline(eio_sid)
         transport = self._transports.pop(eio_sid, None)
         self._scopes.pop(eio_sid, None)
+        self._buckets.pop(eio_sid, None)
         if transport is not None:
             transport.abort_in(self._settings.close_timeout)
         self._look_whether_empty()
@@ -111,9 +122,9 @@ class Connections:
         outer = current_request()
         client = scope.get("client")
         session = Session(
-            self._settings,
             sid,
             eio_sid,
+            bucket=self._buckets[eio_sid],
             client_ip=outer.client_ip if outer is not None else (str(client[0]) if client else None),
             builtin=scope.get(BUILTIN, True),
             on_close=self._closing,

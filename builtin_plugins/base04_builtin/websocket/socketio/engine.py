@@ -25,6 +25,7 @@ NAMESPACE: Final = "/"
 Reply = Callable[[dict[str, Any]], Awaitable[None]]
 """Called with ``{"result": ...}`` or ``{"error": {"code": ..., "message": ..., ...}}``."""
 
+_EVENT: Final = "2"
 _FROM_CLIENTS: Final = frozenset("0123")
 """CONNECT, DISCONNECT, EVENT and ACK."""
 _BETWEEN_CANCELS_S: Final = 0.05
@@ -113,6 +114,7 @@ class GuardedServer(socketio.AsyncServer):
     Args:
         on_open: called with the ``eio_sid`` and the ASGI scope of a new connection, before it says who it is.
         on_end: called with the ``eio_sid`` of a connection that has ended.
+        on_packet: called with the ``eio_sid`` of whoever sends a packet that is no event; False ends the connection.
         on_event: called with sid, name, data and how to answer, for each event of a client that has said who it is.
         options: those of python-socketio, and of ``BoundedEngine``.
     """
@@ -122,6 +124,7 @@ class GuardedServer(socketio.AsyncServer):
         *,
         on_open: Callable[[str, Any], None],
         on_end: Callable[[str], None],
+        on_packet: Callable[[str], bool],
         on_event: Callable[[str, str, Any, Reply], Awaitable[None]],
         **options: Any,
     ) -> None:
@@ -134,6 +137,7 @@ class GuardedServer(socketio.AsyncServer):
         )
         self._on_open = on_open
         self._on_end = on_end
+        self._on_packet = on_packet
         self._on_event = on_event
 
     async def end(self, eio_sid: str) -> None:
@@ -161,6 +165,8 @@ class GuardedServer(socketio.AsyncServer):
         try:
             if not isinstance(data, str) or data[:1] not in _FROM_CLIENTS:
                 raise ValueError("it is binary, or no packet that a client may send")
+            if data[0] != _EVENT and not self._on_packet(eio_sid):
+                raise ValueError("there are too many packets")
             await super()._handle_eio_message(eio_sid, data)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as exc:
             _log.info("socketio connection closed for a packet that cannot be read", eio_sid=eio_sid, reason=str(exc))

@@ -63,6 +63,7 @@ class SocketIOWebSocketManager(WebSocketManager):
         self._server = GuardedServer(
             on_open=self._connections.opened,
             on_end=self._connections.ended,
+            on_packet=self._connections.admits,
             on_event=self._take,
             client_manager=self._fanout or AsyncManager(),
             transports=list(settings.transports),

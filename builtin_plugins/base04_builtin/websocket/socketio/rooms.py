@@ -24,8 +24,12 @@ class Rooms:
         self._sessions = sessions
 
     def of(self, sid: str) -> set[str]:
-        """Return the rooms of a session."""
+        """Return the rooms of a session, looking at all that there are."""
         return {room for room in self._server.rooms(sid) if room != sid}
+
+    def has(self, sid: str, room: str) -> bool:
+        """Tell whether a session is in a room."""
+        return sid != room and sid in self._server.manager.rooms.get(NAMESPACE, {}).get(room, {})
 
     def names(self) -> list[str]:
         """Return all rooms that a session is in, sorted."""
@@ -63,11 +67,13 @@ class Rooms:
         if not session.live:
             return False
         await self._server.enter_room(session.sid, room)
+        session.joined.add(room)
         return True
 
     async def leave(self, session: Session, room: str) -> bool:
         """Take a session out of a room; False where it was not in it."""
-        if room not in self.of(session.sid):
+        session.joined.discard(room)
+        if not self.has(session.sid, room):
             return False
         await self._server.leave_room(session.sid, room)
         return True
@@ -87,6 +93,8 @@ class Rooms:
         if event in RESERVED:
             raise InvalidInput(f"The event {event!r} cannot be sent: the clients' libraries use the name themselves.")
         check_json(data)
+        if self._server.manager.is_sid_room(NAMESPACE, room):
+            return 0
         meta = {"room": room} if sender is None else {"room": room, "sender": sender}
         queued = len(self.members(room))
         await self._server.emit(event, (data, meta), room=room)

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from base04_builtin.websocket.bucket import TokenBucket
 from base04_builtin.websocket.codes import CloseCode
-from base04_builtin.websocket.socketio.settings import SocketIOSettings
 from base04_hookspecs import ANONYMOUS, Principal
 
 serving: Final[ContextVar[Session | None]] = ContextVar("base04_socketio_session", default=None)
@@ -23,6 +22,7 @@ class Session:
     """A client's connection to the namespace ``/``.
 
     Args:
+        bucket: how much the connection may send; what it sent before it said who it is counts too.
         on_close: called once, when somebody wants it closed, with the code and the reason.
     """
 
@@ -38,6 +38,7 @@ class Session:
         "connected_at",
         "eio_sid",
         "expires_at",
+        "joined",
         "messages",
         "metadata",
         "principal",
@@ -47,10 +48,10 @@ class Session:
 
     def __init__(
         self,
-        settings: SocketIOSettings,
         sid: str,
         eio_sid: str,
         *,
+        bucket: TokenBucket,
         client_ip: str | None,
         builtin: bool,
         on_close: OnClose,
@@ -66,9 +67,10 @@ class Session:
         self.connected_at = time.time()
         self.calls = 0
         self.messages = 0
+        self.joined: set[str] = set()
         self.metadata: dict[str, Any] = {}
         self.close_code: int | None = None
-        self.bucket = TokenBucket(settings.message_rate, settings.message_burst, asyncio.get_running_loop().time())
+        self.bucket = bucket
         self._on_close = on_close
         self._expiry: asyncio.TimerHandle | None = None
 
