@@ -13,8 +13,6 @@ from base04_hookspecs import Principal, current_request
 from base04_hookspecs.errors import InvalidInput, PermissionDenied
 from base04_hookspecs.websocket import WebSocketManager
 
-__all__ = ["Connect", "Refused", "WebSocketConformance", "within"]
-
 
 class WebSocketConformance(RoomsConformance):
     """Subclass it, and give it the fixtures ``manager`` (started, served) and ``connect``, and the ``capabilities``.
