@@ -20,6 +20,7 @@ from base04_hookspecs import (
     action_discovery,
     api_key,
     database,
+    executor,
     hooks,
     jwt,
     manager,
@@ -31,11 +32,12 @@ from base04_hookspecs import (
     vault,
     websocket,
 )
-from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport
+from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport, PackInfo
 from base04_hookspecs.api_key import ApiKeyInfo
-from base04_hookspecs.app import ActionSource, ApplicationHealth
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.database import Migration, Operation, PoolStatus, TableSchema, Where
+from base04_hookspecs.executor import ExecutionJob, Perform, QueueStatus
 from base04_hookspecs.health import HealthReport
 from base04_hookspecs.hooks import HookCallback, HookInfo
 from base04_hookspecs.jwt import ClaimsSource, TokenPair
@@ -54,7 +56,7 @@ from base04_hookspecs.state import (
     TransitionTable,
 )
 from base04_hookspecs.vault import RotationCallback, VaultConnectionInfo
-from base04_hookspecs.websocket import EventHandler, RoomInfo, SessionInfo
+from base04_hookspecs.websocket import EventHandler, Position, RoomHistory, RoomInfo, SessionInfo
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -257,6 +259,9 @@ class JWTManager(Manager, Protocol):
     def blacklist_token(self, token: str) -> bool:
         """Revoke a token, with its family if it is a refresh token; False if it could not have been used anyway."""
 
+    def is_still_valid(self, token: str) -> bool:
+        """Tell at once, asking nobody, that an access token is valid now and its payload is what it was."""
+
     def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""
 
@@ -429,8 +434,30 @@ class ActionDiscoveryManager(Manager, Protocol):
     def list_all_actions(self) -> ActionListing:
         """Return all actions by full name."""
 
+    def list_packs(self) -> dict[str, PackInfo]:
+        """Return the packs by name, with all their actions, also those that operators have switched off."""
+
     def get_faults(self) -> list[DefinitionFault]:
         """Return what is wrong with action files as they were last read, ordered by file and line."""
+
+
+class ExecutorManager(Manager, Protocol):
+    """Performs executions, a bounded number at once."""
+
+    def bind(self, perform: Perform) -> None:
+        """Take the way to perform executions in this process. The host calls it once, after start."""
+
+    def submit(self, job: ExecutionJob) -> None:
+        """Accept a job, to be performed when there is room. One that waits or runs already is not taken twice."""
+
+    def cancel(self, execution_id: str) -> bool:
+        """Drop a job that waits, or cancel what performs it; False where neither is known here."""
+
+    def get_queue_status(self) -> QueueStatus:
+        """Return how much there is to do."""
+
+    def drain(self) -> None:
+        """Take nothing more, and begin nothing that waits; what runs goes on. Called before the host stops."""
 
 
 class WebSocketManager(Manager, Protocol):
@@ -454,8 +481,17 @@ class WebSocketManager(Manager, Protocol):
     def list_rooms(self) -> list[str]:
         """Return the rooms that somebody is in, sorted."""
 
+    def room_history(self, room: str, since: Position | None = None) -> RoomHistory:
+        """Return the events after ``since``, or all that are kept."""
+
     def list_sessions(self, user_id: str | None = None) -> list[SessionInfo]:
         """Return the connections of this process, of one user or all."""
+
+    def get_session(self, sid: str | None = None) -> SessionInfo | None:
+        """Return a connection of this process; without ``sid`` the one being served. None where there is none."""
+
+    def set_metadata(self, metadata: Mapping[str, Any], sid: str | None = None) -> bool:
+        """Note something about a connection, for as long as it lasts; a key with None is forgotten."""
 
     def disconnect(self, sid: str, *, code: int = 1000, reason: str = "") -> bool:
         """Close a connection; False where there is no such one."""
@@ -525,11 +561,26 @@ class AppManager(Protocol):
     ) -> Any:
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
 
+    def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and action packs anew, and move over to what has changed, in one step."""
+
+    def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on and after restarts; False where it does already."""
+
+    def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on and after restarts; False where it is out already."""
+
+    def reload_plugin(self, name: str) -> bool:
+        """Do what ``reload`` does, and renew what a plugin provides even where nothing has changed."""
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins; asks the plugins each time."""
 
     def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:
         """Return a database instance with an access role."""
@@ -588,6 +639,7 @@ CONTRACTS: Final[Mapping[type, type[manager.Manager]]] = MappingProxyType(
         StateManager: state.StateManager,
         RateLimiterManager: rate_limiter.RateLimiterManager,
         ActionDiscoveryManager: action_discovery.ActionDiscoveryManager,
+        ExecutorManager: executor.ExecutorManager,
         WebSocketManager: websocket.WebSocketManager,
         ModuleManager: module.ModuleManager,
     }

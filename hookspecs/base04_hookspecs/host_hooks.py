@@ -20,6 +20,7 @@ from base04_hookspecs.websocket import RoomAuthorizer
 
 if TYPE_CHECKING:
     import typer
+    from prometheus_client.registry import Collector
     from starlette.middleware import Middleware
     from starlette.routing import BaseRoute
 
@@ -120,6 +121,15 @@ def authenticate() -> Iterable[Authenticator]:
 
 
 @hookspec
+def action_packs() -> Iterable[Mapping[str, Any]]:
+    """Define action packs in Python: mappings as an action file holds them, whose ``handler`` may be the function.
+
+    The host calls each implementation once for each discovery of actions. None or an empty iterable defines nothing.
+    What is wrong with a pack is reported with the plugin, as the faults of a file are with the file.
+    """
+
+
+@hookspec
 def before_action() -> Iterable[BeforeAction]:
     """Add what happens before each action, after it was authorised, limited and validated.
 
@@ -152,6 +162,15 @@ def shutdown() -> Iterable[LifecycleStep]:
 
     The host calls each implementation once, the callables once, in reverse order. One that raises is reported and
     does not stop the next.
+    """
+
+
+@hookspec
+def metrics() -> Iterable[Collector]:
+    """Add metrics: collectors of ``prometheus_client``, registered nowhere else.
+
+    The host calls each implementation once for each generation, and the collectors for every ``GET /metrics``, in a
+    thread. One that raises is reported and left out of that answer. None or an empty iterable adds nothing.
     """
 
 

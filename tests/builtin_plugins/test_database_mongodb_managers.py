@@ -13,14 +13,18 @@ import pytest
 from base04.app_manager import AppManager
 from base04.testing.conformance.api_key import ApiKeyConformance
 from base04.testing.conformance.jwt import JWTConformance
+from base04.testing.conformance.rate_limiter import Another
 from base04.testing.conformance.state import StateConformance
 from base04_builtin.api_key import api_key_providers
+from base04_builtin.database.mongodb import MongoDatabaseManager
 from base04_builtin.jwt import jwt_providers
+from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_builtin.state import state_providers
 from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.jwt import JWTManager
 from base04_hookspecs.state import StateManager
-from mongo_kit import mongo, mongo_database
+from mongo_kit import mongo, mongo_database, mongo_settings
+from rate_limiter_kit import SUITE, GcraConformance, process
 
 Place = tuple[str, str]
 __all__ = ["mongo", "mongo_database"]
@@ -36,6 +40,14 @@ async def host(place: Place, data_dir: Path, role: str, **mongodb: Any) -> Async
     }
     async with AppManager(settings, safe_mode=True, only=[role]) as app:
         yield app
+
+
+class TestRateLimiterOnMongodb(GcraConformance):
+    @pytest.fixture
+    def another(self, mongo_database: Place) -> Another:
+        return lambda: process(
+            MemoryRedisManager(MemoryRedisSettings()), MongoDatabaseManager(mongo_settings(*mongo_database)), **SUITE
+        )
 
 
 class TestApiKeys(ApiKeyConformance):

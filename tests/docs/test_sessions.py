@@ -26,6 +26,7 @@ SETUP: dict[str, tuple[tuple[Path, ...], Path | None]] = {
     "run.md": ((), None),
     "write-a-plugin.md": ((EXAMPLES / "hello_plugin", SAMPLES / "mailer"), EXAMPLES / "office"),
     "swap-a-manager.md": ((SAMPLES / "limits_rate_limiter",), EXAMPLES / "swap"),
+    "run-actions.md": ((), EXAMPLES / "jobs"),
     "write-an-action-pack.md": ((), EXAMPLES / "pack"),
 }
 """For each page with a session: what is installed, and the files that lie in the folder."""

@@ -15,7 +15,14 @@ from base04_builtin.action_discovery.schema_keywords import SchemaPath, pointer,
 
 Fill = Callable[[Any], Any]
 
+_WITHIN: Final = frozenset(
+    ("$ref", "additionalProperties", "allOf", "anyOf", "items", "oneOf", "prefixItems", "properties")
+)
+"""The keywords that lead to more to fill."""
+
 ABSENT: Final = object()
+
+_BEYOND_64_BITS: Final = 2.0**63
 
 
 class EndlessReference(Exception):
@@ -46,6 +53,39 @@ class DefaultEntry:
         """Return a default of its own for each caller, filled in turn."""
         value = _copied(self.default)
         return value if self.settled or self.fill is None else self.fill(value)
+
+
+@dataclass(frozen=True, slots=True)
+class FlatFill:
+    """All that there is to fill where values lie flat: ``defaults`` that are no containers, and ``integers``."""
+
+    defaults: dict[str, Any]
+    integers: tuple[str, ...]
+
+
+def flat_fill(root: dict[str, Any], fill: Fill | None) -> FlatFill | None:
+    """Return what a schema of arguments fills in; None where that is more than plain values of properties.
+
+    Filling such values changes nothing about whether the whole is valid, so that it may come after the check: the
+    defaults are checked, and nothing but ``properties``, ``required`` and ``additionalProperties`` tells of the whole.
+    """
+    if root.keys() - {"type", "properties", "required", "additionalProperties", "$defs"}:
+        return None
+    if fill is None:
+        return FlatFill({}, ())
+    if isinstance(root["additionalProperties"], dict):
+        return None
+    defaults, integers = {}, []
+    for name, part in root["properties"].items():
+        if not isinstance(part, dict):
+            continue
+        if not _WITHIN.isdisjoint(part) or isinstance(part.get("default"), dict | list):
+            return None
+        if "default" in part:
+            defaults[name] = part["default"]
+        if _is_integer(part):
+            integers.append(name)
+    return FlatFill(defaults, tuple(integers))
 
 
 class FillPlan:
@@ -81,6 +121,8 @@ class FillPlan:
             return self._known[path]
         if path in self._begun:
             return self._later(path)
+        if _WITHIN.isdisjoint(schema):
+            return self._integer(schema)
         self._begun.add(path)
         around = around | {path}
         steps = [
@@ -114,9 +156,7 @@ class FillPlan:
         return fill
 
     def _integer(self, schema: dict[str, Any]) -> Fill | None:
-        types = schema.get("type")
-        named = types if isinstance(types, list) else [types]
-        return _as_integer if "integer" in named and "number" not in named else None
+        return as_integer if _is_integer(schema) else None
 
     def _reference(self, schema: dict[str, Any], around: frozenset[SchemaPath]) -> Fill | None:
         found = resolve(self._root, schema["$ref"]) if "$ref" in schema else None
@@ -181,8 +221,27 @@ def _in_turn(steps: list[Fill]) -> Fill | None:
     return fill
 
 
-def _as_integer(value: Any) -> Any:
-    return int(value) if type(value) is float and value.is_integer() else value
+def _is_integer(schema: dict[str, Any]) -> bool:
+    types = schema.get("type")
+    named = types if isinstance(types, list) else [types]
+    return "integer" in named and "number" not in named
+
+
+class IntegerTooLarge(ValueError):
+    """A number is an integer that was not read exactly."""
+
+
+def as_integer(value: Any) -> Any:
+    """Return an integer for a number that is one.
+
+    Raises:
+        IntegerTooLarge: it needs more than 64 bits, so that its last digits were lost where the JSON was read.
+    """
+    if type(value) is not float or not value.is_integer():
+        return value
+    if abs(value) >= _BEYOND_64_BITS:
+        raise IntegerTooLarge("an integer has more than the 64 bits that are read exactly")
+    return int(value)
 
 
 def _object_fill(entries: list[DefaultEntry], others: Fill | None, declared: frozenset[str]) -> Fill:

@@ -30,7 +30,7 @@ def _check(store: ScriptStore, keys: Sequence[str], args: Sequence[str]) -> list
 
 
 def _call(store: ScriptStore, keys: Sequence[str], plan: Plan, now: int) -> list[Any]:
-    """Carry out one call. Written for speed, since every request comes by here: what is rare is elsewhere."""
+    """Carry out one call."""
     get = store.get
     consume, _, _, bans, buckets, _, blank = plan
     reply = blank.copy()
@@ -42,7 +42,7 @@ def _call(store: ScriptStore, keys: Sequence[str], plan: Plan, now: int) -> list
             reply[0] = 0
             reply[position] = penalty[1:]
     full = False
-    for charge, capacity, drain, room, place, position in buckets:
+    for _, capacity, drain, room, place, position in buckets:
         state = get(keys[place])
         if state is None:
             level = 0

@@ -17,6 +17,7 @@ from base04.http.body_schema import object_schema, read_described
 from base04.http.json_response import SecretAnswer
 from base04.http.numbers import number_in
 from base04_hookspecs.api_key import ApiKeyInfo, ApiKeyManager
+from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import Base04Error, ManagerUnavailable, NotFound
 
 PERMISSION: Final = "api_keys.manage"
@@ -92,7 +93,7 @@ class _KeyDesk:
             raise NotFound(f"There is no API key {before['key_id']!r}.")
         info = await keys.get_api_key_info(before["key_id"])
         details = {"permissions": info["permissions"], "instead_of": before["permissions"]}
-        await self._record("api_key.updated", request, info, **details)
+        await _record(self._audit, "api_key.updated", info, context_of(request), **details)
         return SecretAnswer(info)
 
     async def roll(self, request: Request) -> Response:
@@ -128,19 +129,38 @@ class _KeyDesk:
     async def _handed_out(
         self, request: Request, keys: ApiKeyManager, key: str, event: str, **details: Any
     ) -> Response:
-        """Show a new key once it is in the audit log; one that cannot be written there is of no use to anybody."""
-        info = await keys.get_api_key_info(key)
-        try:
-            await self._record(event, request, info, permissions=info["permissions"], **details)
-        except BaseException:
-            with contextlib.suppress(Base04Error):
-                await keys.revoke_api_key(key)
-            raise
+        """Show a new key, this once."""
+        info = await written_down(key, event, keys, self._audit, context_of(request), **details)
         return SecretAnswer({"api_key": key, **info}, 201)
 
-    async def _record(self, event: str, request: Request, info: ApiKeyInfo, **details: Any) -> None:
-        named = {"key_id": info["key_id"], "for_user": info["user_id"]}
-        await self._audit.record(event, "success", context_of(request), **named, **details)
+
+async def written_down(
+    key: str,
+    event: str,
+    keys: ApiKeyManager,
+    audit: AuditLog,
+    context: RequestContext | None = None,
+    **details: Any,
+) -> ApiKeyInfo:
+    """Write of a new key into the audit log; one that cannot be written there is revoked, since nobody will have it.
+
+    Raises:
+        ManagerUnavailable: it cannot be written.
+    """
+    info = await keys.get_api_key_info(key)
+    try:
+        await _record(audit, event, info, context, permissions=info["permissions"], **details)
+    except BaseException:
+        with contextlib.suppress(Base04Error):
+            await keys.revoke_api_key(key)
+        raise
+    return info
+
+
+async def _record(
+    audit: AuditLog, event: str, info: ApiKeyInfo, context: RequestContext | None, **details: Any
+) -> None:
+    await audit.record(event, "success", context, key_id=info["key_id"], for_user=info["user_id"], **details)
 
 
 def _key_id(request: Request) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -27,6 +28,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (errors.ManagerUnavailable, 503, "unavailable", "Unavailable just now"),
     (errors.NotSupported, 501, "not-supported", "Not supported"),
     (errors.OutcomeUnknown, 502, "outcome-unknown", "Whether it was done is not known"),
+    (errors.ActionBusy, 503, "action-busy", "The action runs as often as it may"),
     (errors.ActionTimeout, 504, "action-timeout", "The action took too long"),
     (errors.ActionFailed, 500, "action-failed", "The action failed"),
 )
@@ -44,6 +46,12 @@ _HTTP_TITLES: Final = {
 _LIMITED: Final = "https://iana.org/assignments/http-problem-types#"
 """Where draft-ietf-httpapi-ratelimit-headers-11 registers its problem types."""
 
+_LIMIT_KINDS: Final = {
+    True: ("abnormal-usage-detected", "Banned"),
+    False: ("quota-exceeded", "Too many requests"),
+}
+"""By whether the caller is banned."""
+
 
 def problem(
     status: int,
@@ -56,28 +64,66 @@ def problem(
     **members: Any,
 ) -> Response:
     """Build an answer; ``members`` are the extension members of this kind of problem."""
-    body = {
-        "type": kind if kind.startswith("https:") else f"urn:base04:problem:{kind}",
+    return _answer({**_problem(status, kind, title, detail, request_id), **members}, headers)
+
+
+def _problem(status: int, kind: str, title: str, detail: str, request_id: str) -> dict[str, Any]:
+    return {
+        "type": _type(kind),
         "title": title,
         "status": status,
         "detail": detail,
         "request_id": request_id,
-        **members,
     }
-    return Response(orjson.dumps(body, default=str), status, headers, "application/problem+json")
+
+
+def _answer(members: dict[str, Any], headers: dict[str, str] | None) -> Response:
+    return Response(orjson.dumps(members, default=str), members["status"], headers, "application/problem+json")
 
 
 def problem_of(error: Exception, request_id: str) -> Response | None:
     """Return the answer for an error of a kind that a caller may know about, None for any other."""
     if isinstance(error, HTTPException):
         return _of_http_exception(error, request_id)
+    members = problem_members(error, request_id)
+    return None if members is None else _answer(members, _headers(error))
+
+
+def problem_members(error: Exception, request_id: str) -> dict[str, Any] | None:
+    """Return the members of the problem that an error of the host is, None where a caller may not know about it."""
     if isinstance(error, errors.RateLimited):
-        return _of_rate_limit(error, request_id)
+        return {**_problem(429, *_kind_of_limit(error), str(error), request_id), **_members(error)}
     for kind, status, name, title in _STATUS:
         if isinstance(error, kind):
-            detail = str(error) if status != 500 else "The action failed; its log has the reason under this request id."
-            return problem(status, name, title, detail, request_id, headers=_headers(error), **_members(error))
+            return {**_problem(status, name, title, _detail(error, status), request_id), **_members(error)}
     return None
+
+
+def _detail(error: Exception, status: int) -> str:
+    if status == 500:
+        return "The action failed; its log has the reason under this request id."
+    if type(error) is errors.AuthenticationError:  # neither a token nor a key, which say that they are invalid
+        return "Say who is calling: 'Authorization: Bearer' with a token, or 'X-API-Key' with an API key."
+    return str(error)
+
+
+def problem_kinds() -> Iterator[tuple[int, str, str]]:
+    """Yield every kind of problem: its status, type and title."""
+    for _, status, kind, title in _STATUS:
+        yield status, _type(kind), title
+    for status, title in _HTTP_TITLES.items():
+        yield status, _type(_kind_of(title)), title
+    for kind, title in _LIMIT_KINDS.values():
+        yield 429, _type(_LIMITED + kind), title
+    yield 500, _type("internal-error"), "Internal error"
+
+
+def _type(kind: str) -> str:
+    return kind if kind.startswith("https:") else f"urn:base04:problem:{kind}"
+
+
+def _kind_of(title: str) -> str:
+    return title.lower().replace(" ", "-")
 
 
 def internal_error(request_id: str) -> Response:
@@ -89,23 +135,24 @@ def internal_error(request_id: str) -> Response:
 def _of_http_exception(error: HTTPException, request_id: str) -> Response:
     title = _HTTP_TITLES.get(error.status_code, error.detail)
     members = {"error": error.code} if isinstance(error, OAuthError) else {}
-    kind = title.lower().replace(" ", "-") if error.status_code in _HTTP_TITLES else "http-error"
+    kind = _kind_of(title) if error.status_code in _HTTP_TITLES else "http-error"
     return problem(
         error.status_code, kind, title, error.detail, request_id, headers=dict(error.headers or {}), **members
     )
 
 
-def _of_rate_limit(error: errors.RateLimited, request_id: str) -> Response:
-    kind, title = ("abnormal-usage-detected", "Banned") if error.banned else ("quota-exceeded", "Too many requests")
-    members = {
-        "violated-policies": violated(error),
-        "exceeded": list(error.exceeded),
-        "retry_after": error.retry_after,
-    }
-    return problem(429, _LIMITED + kind, title, str(error), request_id, headers=refusal_headers(error), **members)
+def _kind_of_limit(error: errors.RateLimited) -> tuple[str, str]:
+    kind, title = _LIMIT_KINDS[bool(error.banned)]
+    return _LIMITED + kind, title
 
 
 def _members(error: Exception) -> dict[str, Any]:
+    if isinstance(error, errors.RateLimited):
+        return {
+            "violated-policies": violated(error),
+            "exceeded": list(error.exceeded),
+            "retry_after": error.retry_after,
+        }
     if isinstance(error, errors.InvalidInput):
         return {"errors": [{"pointer": fault.pointer, "detail": fault.message} for fault in error.faults]}
     if isinstance(error, errors.UnknownAction):
@@ -116,7 +163,9 @@ def _members(error: Exception) -> dict[str, Any]:
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.ManagerUnavailable):
+    if isinstance(error, errors.RateLimited):
+        return refusal_headers(error)
+    if isinstance(error, errors.ManagerUnavailable | errors.ActionBusy):
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, errors.AuthenticationError | errors.PermissionDenied):
         return {"www-authenticate": challenge(error)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -13,9 +14,22 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
-from base04.http import actions, api_keys, audit_events, health, inventory, state, state_events, tokens
+from base04.http import (
+    actions,
+    api_keys,
+    audit_events,
+    executions,
+    health,
+    inventory,
+    metrics,
+    modules,
+    state,
+    state_events,
+    tokens,
+)
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
+from base04.http.openapi import routes as openapi_routes
 from base04.http.plugin_parts import admitted_routes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
 from base04.limits import ADDRESS
@@ -27,6 +41,10 @@ if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
 _ACTIONS: Final = "/actions/"
+_GROUPS: Final = frozenset(
+    {"actions", "api-keys", "audit", "auth", "docs", "executions", "graph", "health", "managers", "metrics", "modules"}
+    | {"openapi.json", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
+)
 
 _log = structlog.get_logger()
 
@@ -40,11 +58,12 @@ class Frame:
     """Gives every request an id, and answers what nobody else has answered."""
 
     def __init__(self, app: ASGIApp, manager: AppManager) -> None:
-        self._app, self._manager = app, manager
+        self._app, self._manager, self._answered = app, manager, manager.counts.answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
         exchange = scope[SCOPE_KEY] = Exchange(scope, send)
+        began = perf_counter()
         try:
             await self._app(scope, receive, exchange.send)
         except ClientDisconnect:
@@ -61,6 +80,18 @@ class Frame:
             if exchange.answered:
                 raise
             await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
+        finally:
+            if scope["type"] == "http":
+                path = _path_below_root(scope)
+                self._answered(_route_of(path), scope["method"], exchange.status, perf_counter() - began)
+            # The server's send knows the scope: without this every request would be left to the garbage collector.
+            scope.pop(SCOPE_KEY, None)
+
+
+def _route_of(path: str) -> str:
+    """Return the group of routes that a path belongs to, for counting: never what a client can make up."""
+    head = path.split("/", 2)[1]
+    return head if head in _GROUPS else "other"
 
 
 class Dispatch:
@@ -71,11 +102,14 @@ class Dispatch:
         limit = app.settings.server.max_body_bytes
         self._gate = Gate(generation, app)
         self._wrapped = bool(generation.contributions.middleware)
-        self._run_action = actions.ActionEndpoint(generation, self._gate, limit)
+        self._run_action = actions.ActionEndpoint(generation, self._gate, app)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
+        own += [*modules.routes(generation, app), *metrics.routes(generation, app)]
         own += tokens.routes(generation, self._gate, app.audit, limit)
+        own += executions.routes(generation, app)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
         own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
+        own += openapi_routes.routes(generation)
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +119,7 @@ class Dispatch:
             exchange.fields = dict(scope["headers"])
         client = scope.get("client")
         client_ip: str | None = (client[0] or None) if client else None
-        path = _path_below_root(scope)
+        path: str = _path_below_root(scope) if scope.get("root_path") else scope["path"]
         try:
             if scope["type"] == "websocket":
                 await self._serve_websocket(path, client_ip, exchange, scope, receive, send)
@@ -93,8 +127,11 @@ class Dispatch:
             principal, levels = await self._gate.enter(client_ip, scope, exchange, path)
             if path.startswith(_ACTIONS) and scope["method"] == "POST":
                 name = path[len(_ACTIONS) :]
-                body = await self._run_action(name, principal, client_ip, levels, exchange, scope, receive)
-                await (_send_json(body, send) if self._wrapped else exchange.answer_json(body))
+                answer = await self._run_action(name, principal, client_ip, levels, exchange, scope, receive)
+                if isinstance(answer, bytes):
+                    await (_send_json(answer, send) if self._wrapped else exchange.answer_json(answer))
+                else:
+                    await answer(scope, receive, send)
                 return
             context = RequestContext(exchange.request_id, principal, client_ip, "http")
             scope.setdefault("app", self)  # Starlette's routes raise their 405 only within an application
