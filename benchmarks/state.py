@@ -4,8 +4,8 @@
 sqlite3 module doing the same two statements (the state with its version, and the history) one after the other; on
 PostgreSQL against asyncpg with 16 connections: with the two statements in a transaction, with one statement that does
 both, and with one that puts an event into an outbox as well, which nobody empties (ours is emptied, on a connection of
-its own). ``get_state`` from the cache against a bare redis-py GET. Peers read nothing, check nothing, and write the same
-JSON each time.
+its own). ``get_state`` from the cache against a bare redis-py GET. Peers read nothing, check nothing, and write the
+same JSON each time.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from base04_builtin.state.store import StateStore
 from base04_builtin.state.tables import DELIVERIES, SUBSCRIPTIONS, delete_rows
 from base04_builtin.state.wakeups import Wakeups
 from base04_hookspecs.database import Operation
-from base04_hookspecs.errors import Conflict, InvalidInput, ManagerError
+from base04_hookspecs.errors import Base04Error, Conflict, InvalidInput
 from base04_hookspecs.state import StateCallback, StateEvent
 
 log = structlog.get_logger()
@@ -65,7 +65,7 @@ class DurableCallbacks:
         self._consumers.clear()
         try:
             await self._lease.release()
-        except ManagerError as error:
+        except Base04Error as error:
             log.info("a lease ends by itself", lease=_ROUTER, error=str(error))
 
     async def register(self, pattern: str, callback: StateCallback, name: str) -> bool:
@@ -163,10 +163,12 @@ class DurableCallbacks:
                 while await self._router.has_work() and await self._lease.hold():
                     if await self._router.route_some():
                         self._wakeups.changed_all()
-            except ManagerError as error:
+            except Base04Error as error:
                 if not self._faulty:
                     log.warning("changes of states cannot be routed", error=str(error))
                 self._faulty = True
+            except Exception:
+                log.exception("changes of states cannot be routed")
             else:
                 self._faulty = False
             await self._rest()
