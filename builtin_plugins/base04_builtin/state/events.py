@@ -27,6 +27,8 @@ log = structlog.get_logger()
 _ROUTER: Final = "router"
 _GATHER_S: Final = 0.02
 """How long news are gathered before they are routed together."""
+_GATHER_UNWANTED_S: Final = 0.5
+"""The same where nobody waits for them."""
 
 
 class DurableCallbacks:
@@ -78,6 +80,7 @@ class DurableCallbacks:
         if there is not None and there.callback != callback:
             raise Conflict(f"Another callback is registered as {name!r} here: choose another name, or unregister it.")
         await self._subscribe(name, pattern)
+        self._router.wanted = True
         if there is not None:
             renewed, there.pattern = there.pattern != pattern, pattern
             return renewed
@@ -180,7 +183,7 @@ class DurableCallbacks:
                 await self._wake.wait()
         except TimeoutError:
             return
-        await asyncio.sleep(_GATHER_S)
+        await asyncio.sleep(_GATHER_S if self._router.wanted else _GATHER_UNWANTED_S)
         self._wake.clear()
 
 

@@ -24,6 +24,8 @@ class Router:
     """
 
     def __init__(self, database: DatabaseManager, relay: Relay | None) -> None:
+        self.wanted = True
+        """Whether there was any durable callback when that was looked at last."""
         self._database, self._relay = database, relay
 
     async def has_work(self) -> bool:
@@ -60,6 +62,7 @@ class Router:
     async def subscriptions(self) -> dict[str, str]:
         """Return the pattern of each durable callback, by name."""
         rows = await self._database.find(SUBSCRIPTIONS.name)
+        self.wanted = bool(rows)
         return {row["name"]: row["pattern"] for row in rows}
 
 
