@@ -178,8 +178,9 @@ def metrics() -> Iterable[Collector]:
 def audit_event() -> Iterable[AuditListener]:
     """Listen to audit events: tokens issued, keys changed, callers denied.
 
-    The host calls each implementation once for each generation, the callables for every event. One that raises is
-    logged and changes nothing.
+    The host calls each implementation once for each generation, the callables for every event: what was done is
+    answered once they have heard of it. One that raises, or takes longer than five seconds, is logged and changes
+    nothing.
     """
 
 

@@ -10,21 +10,18 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from base04_hookspecs.context import ANONYMOUS, Principal
 from base04_hookspecs.errors import InvalidInput, InvalidToken, RateLimited
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.rate_limiter import LimitState, RateLimit, RateLimiterManager
+from base04_hookspecs.rate_limiter import LimitState, OnUnavailable, RateLimit, RateLimiterManager
 
 ADDRESS: Final = ("ip",)
 CALLER: Final = ("user", "api_key")
 ALL: Final = (*ADDRESS, *CALLER)
 
 _OWN_LIMIT: Final = "rate_limit"
-
-OnUnavailable = Literal["open", "closed", "local"]
-"""What becomes of calls that cannot be counted: they pass, they are refused, or this process counts them alone."""
 
 FindManager = Callable[[str], Manager | None]
 
@@ -66,7 +63,7 @@ class Limits:
     ) -> Sequence[LimitState]:
         """Count a call at some levels, and at that of an action with limits of its own; return how they stand.
 
-        ``path`` is what it asked for, None for an action that was called in another way.
+        ``path`` is what it asked for, None where that is the action.
 
         Raises:
             RateLimited: one of them refuses, and nothing was counted.

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from base04.errors import SettingsError, SettingsFault
-from base04.limits import OnUnavailable
 from base04.settings_keys import unknown_keys
 from base04.settings_source import (
     KeyPath,
@@ -24,6 +23,7 @@ from base04.settings_source import (
     resolve_environment_references,
     secret_places,
 )
+from base04_hookspecs.rate_limiter import OnUnavailable
 from base04_hookspecs.settings import Duration
 
 DEFAULT_FILE: Final = Path("base04.yaml")

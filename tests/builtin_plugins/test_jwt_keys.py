@@ -20,9 +20,10 @@ from base04_builtin.jwt import jwt_providers
 from base04_builtin.jwt.key_rules import check_key, public_part, thumbprint
 from base04_builtin.jwt.key_set import KeySet, read_key_set, stored_key
 from base04_builtin.jwt.key_store import LATEST, VAULT_PATH, KeyStore, version_key
-from base04_builtin.jwt.settings import Algorithm
+from base04_builtin.jwt.settings import Algorithm, JWTSettings
 from base04_builtin.jwt.signed import SignedJWTManager
 from base04_builtin.jwt.signing_key import SigningKey, new_jwk
+from base04_builtin.vault.file import FileVaultManager, FileVaultSettings
 from base04_hookspecs.errors import ConfigurationError, InvalidToken, ManagerUnavailable
 from jwt_kit import NOW, Clock, Parts, decoded, encoded, parts, refused, until, verdict
 
@@ -431,6 +432,35 @@ async def test_processes_that_revoke_keys_at_once_leave_one_that_none_had_before
             return await verdict(manager, old) != "valid"
 
         await until(is_refused)
+
+
+async def test_key_that_another_process_replaces_at_once_is_rotated_for_good(parts: Parts) -> None:
+    """What counts is that no earlier key is left, not whose key is the newest: or two would go on for ever."""
+
+    class Overtaken(FileVaultManager):
+        rotations = 0
+
+        async def create_secret_value(self, path: str, key: str, value: str) -> str:
+            kept = await super().create_secret_value(path, key, value)
+            if key.startswith("keys-") and key != "keys-1" and self.rotations < 20:
+                self.rotations += 1
+                further = stored_key(new_jwk("HS256"), NOW, NOW)
+                version = int(key.removeprefix("keys-")) + 1
+                await super().create_secret_value(path, version_key(version), KeySet(version, (further,)).to_json())
+            return kept
+
+    vault = Overtaken(FileVaultSettings(path=parts.folder / "overtaken.json"))
+    await vault.start()
+    jwt = SignedJWTManager(JWTSettings(), parts.database, parts.redis, vault, clock=parts.clock)
+    parts.managers.append(jwt)
+    await jwt.start()
+    old = await jwt.create_access_token("123")
+    kid = await jwt.rotate_keys(revoke=True)
+    assert vault.rotations == 1
+    new = await jwt.create_access_token("123")
+    assert header_of(new)["kid"] == kid
+    assert (await verdict(jwt, old), await verdict(jwt, new)) == ("the key is not known", "valid")
+    await vault.stop()
 
 
 async def test_old_key_rotates_by_itself_and_secrets_of_no_use_go(parts: Parts) -> None:

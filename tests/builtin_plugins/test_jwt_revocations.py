@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from base04_builtin.jwt.revocations import CHANNEL
 from base04_builtin.jwt.signed import SignedJWTManager
@@ -238,6 +239,32 @@ async def test_what_a_gap_swallowed_is_read_again(here: Process, there: Process)
     there.bus.deaf = True
     await here.jwt.blacklist_token(token)
     await there.bus.come_back()
+    await until(there.is_fed)
+    assert await there.without_asking(token) == "it is revoked by its jti"
+
+
+async def test_reading_goes_on_after_faults_that_nobody_foresaw(
+    here: Process, there: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def find(*args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        raise RuntimeError("a driver with a fault")
+
+    def watch() -> None:
+        raise RuntimeError("a watcher with a fault")
+
+    there.jwt.watch_revocations(watch)
+    token = await here.jwt.create_access_token("123")
+    there.bus.deaf = True
+    await here.jwt.blacklist_token(token)
+    with capture_logs() as entries, monkeypatch.context() as patch:
+        patch.setattr(here.parts.database, "find", find)
+        await there.bus.come_back()
+
+        async def has_failed() -> bool:
+            return "reading revocations failed" in {entry["event"] for entry in entries}
+
+        await until(has_failed)
+        assert await there.is_fed() is False
     await until(there.is_fed)
     assert await there.without_asking(token) == "it is revoked by its jti"
 

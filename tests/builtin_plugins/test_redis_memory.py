@@ -56,6 +56,17 @@ class TestMemoryRedis(RedisConformance):
     capabilities = next(iter(redis_providers())).capabilities
 
 
+async def test_objects_live_as_long_as_the_store() -> None:
+    async with memory() as manager:
+        first = manager.local_object("counts", object)
+        assert manager.local_object("counts", object) is first
+        await manager.stop()
+        with pytest.raises(ManagerUnavailable):
+            manager.local_object("counts", object)
+        await manager.start()
+        assert manager.local_object("counts", object) is not first
+
+
 def test_plugin_imports_no_implementation() -> None:
     script = (
         "import sys, base04_builtin.redis, base04_builtin.rate_limiter, base04_builtin.services, base04_builtin.hooks;"

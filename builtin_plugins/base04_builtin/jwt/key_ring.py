@@ -112,7 +112,7 @@ class KeyRing:
                 before = await self._store.load() or self._present()
                 successor = await self._successor(before, 0.0 if at_once else self._settings.rotation_delay, at_once)
                 found = await self._store.add(successor)
-                if not at_once or found.keys[-1].kid == successor.keys[-1].kid:
+                if not at_once or _has_none_of(before, found):
                     break
             else:
                 raise ManagerUnavailable("Other processes keep rotating the signing keys: try again.")
@@ -175,3 +175,9 @@ class KeyRing:
         if self._set is None:
             raise ManagerUnavailable(_NOT_STARTED)
         return self._set
+
+
+def _has_none_of(before: KeySet, found: KeySet) -> bool:
+    """Tell whether all keys are new, whoever made them: another process may have rotated too, at once or with delay."""
+    known = {key.kid for key in before.keys}
+    return not any(key.kid in known for key in found.keys)

@@ -6,7 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import structlog
+
 from base04_builtin.jwt.claims import AFTER, FAMILY, SOURCE, is_time
+
+log = structlog.get_logger()
 
 KINDS: Final = ("jti", "family", "user", "source", "key")
 
@@ -56,7 +60,10 @@ class LiveRevocations:
         """Take in a revocation; one of the same thing is joined with it, to stop what either stops."""
         if self._join(revocation):
             for watcher in tuple(self._watchers):
-                watcher()
+                try:
+                    watcher()
+                except Exception:
+                    log.exception("a watcher of revocations failed")
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call back when more is revoked than before; returns a function that ends it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -196,10 +196,7 @@ class RevocationList:
 
     async def _look(self) -> None:
         now = self._clock.now()
-        try:
-            await self._take_in({"expires_at": {"gt": now}, "revoked_at": {"gte": now - _NEWEST}})
-        except Base04Error as error:
-            self._note("revocations cannot be read", error)
+        await self._take_in({"expires_at": {"gt": now}, "revoked_at": {"gte": now - _NEWEST}})
 
     async def _take_in(self, where: dict[str, Any]) -> None:
         patience = _FIRST_READ_TIMEOUT if self._watermark is None else _READ_TIMEOUT
@@ -271,18 +268,28 @@ class RevocationList:
                 async with asyncio.timeout(min(every, max(0.0, due - loop.time()))):
                     await self._wake.wait()
             if not self._wake.is_set() and loop.time() < due:
-                await self._look()
+                await self._attempt(self._look)
                 continue
             self._wake.clear()
             due = loop.time() + _RESYNC
-            try:
-                async with self._reading:
-                    await self._read_now()
-            except Base04Error as error:
-                self._note("revocations cannot be read", error)
-                if self._gaps != self._healed:
-                    self._wake.set()
-                    await asyncio.sleep(_RETRY)
+            if not await self._attempt(self._read_in_turn) and self._gaps != self._healed:
+                self._wake.set()
+                await asyncio.sleep(_RETRY)
+
+    async def _attempt(self, read: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            await read()
+        except Base04Error as error:
+            self._note("revocations cannot be read", error)
+        except Exception:
+            log.exception("reading revocations failed")
+        else:
+            return True
+        return False
+
+    async def _read_in_turn(self) -> None:
+        async with self._reading:
+            await self._read_now()
 
     async def _beat(self) -> None:
         while True:

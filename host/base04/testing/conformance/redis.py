@@ -47,6 +47,16 @@ class RedisConformance(RedisValuesConformance, RedisMessagesConformance):
         await asyncio.gather(*(manager.run_script(ADD, [key], [1]) for _ in range(25)))
         assert await manager.get(key) == 25
 
+    async def test_store_of_several_processes_holds_no_object_of_one(self, manager: RedisManager) -> None:
+        name, made = unique(), object()
+        held = manager.local_object(name, lambda: made)
+        if "shared" in self.capabilities:
+            assert held is None
+        elif held is not None:
+            assert held is made
+            assert manager.local_object(name, object) is made
+            assert manager.local_object(unique(), object) is not made
+
     async def test_script_gets_keys_and_arguments_as_text(self, manager: RedisManager) -> None:
         key = unique()
         reply = await manager.run_script(ECHO, [key], ["ü", "", 1, -(2**60), 2.5, 1e100])
