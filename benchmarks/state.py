@@ -3,9 +3,9 @@
 ``update_state`` with history and outbox, 16 callers on different states: on SQLite at synchronous=FULL against the
 sqlite3 module doing the same two statements (the state with its version, and the history) one after the other; on
 PostgreSQL against asyncpg with 16 connections: with the two statements in a transaction, with one statement that does
-both, and with one that puts an event into an outbox as well, which nobody empties (ours is emptied, on a connection of its
-own). ``get_state`` from the cache against
-a bare redis-py GET. Peers read nothing, check nothing, and write the same JSON each time.
+both, and with one that puts an event into an outbox as well, which nobody empties (ours is emptied, on a connection of
+its own). ``get_state`` from the cache against a bare redis-py GET. Peers read nothing, check nothing, and write the
+same JSON each time.
 """
 
 from __future__ import annotations

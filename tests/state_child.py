@@ -49,7 +49,9 @@ def database_at(url: str) -> DatabaseManager:
     if kind == "postgresql":
         return PostgresDatabaseManager(PostgresSettings.model_validate({"url": url, "pool_size": 8}))
     address, _, name = url.partition("#")
-    return DyingMongo(MongoSettings.model_validate({"url": address, "database": name, "lease": 2}))
+    return DyingMongo(
+        MongoSettings.model_validate({"url": address, "database": name, "lease": 2, "single_document_atomicity": True})
+    )
 
 
 class DyingMongo(MongoAccess):
@@ -58,6 +60,11 @@ class DyingMongo(MongoAccess):
     def __init__(self, settings: MongoSettings) -> None:
         super().__init__(MongoCore(settings))
         self.left: int | None = None
+        self.transactions: bool | None = None
+        """Whether it says that it has transactions, if not the truth."""
+
+    def supports_transactions(self) -> bool:
+        return super().supports_transactions() if self.transactions is None else self.transactions
 
     async def start(self) -> None:
         await self._core.start()

@@ -133,7 +133,7 @@ async def test_event_that_keeps_failing_is_parked_and_leaves_a_gap(database: Sql
         [event] = await manager.get_events(status="parked")
         assert (event["name"], event["state_id"], event["version"]) == ("mailer", "s", 2)
         assert (event["status"], event["attempts"], event["error"]) == ("parked", 3, "RuntimeError: not 2")
-        assert await manager.get_events(status="waiting") == []
+        await until(lambda: _is_all_parked(manager))
 
         ear.failing.clear()
         assert await manager.retry_event("mailer", event["event_id"]) is True
@@ -237,6 +237,10 @@ async def _is_delivered(database: SqliteDatabaseManager) -> bool:
 
 async def _has_failed(manager: DatabaseStateManager) -> bool:
     return any(event["attempts"] for event in await manager.get_events())
+
+
+async def _is_all_parked(manager: DatabaseStateManager) -> bool:
+    return await manager.get_events(status="waiting") == []
 
 
 async def _are_parked(manager: DatabaseStateManager, number: int) -> bool:

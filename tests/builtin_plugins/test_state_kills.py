@@ -18,7 +18,7 @@ from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import Base04Error
 from mongo_kit import mongo, mongo_database
 from postgres_kit import postgres, postgres_url
-from state_child import database_at
+from state_child import DyingMongo, database_at
 from state_kit import Child, states, there, until
 
 __all__ = ["mongo", "mongo_database", "postgres", "postgres_url"]
@@ -187,6 +187,24 @@ async def test_state_on_a_server_without_transactions_carries_its_history(mongo_
             assert await database.count(HISTORY.name) == 6
             assert await database.count(DELIVERIES.name) == 0
             assert [change["version"] for change in await manager.get_state_history("s", 3)] == [6, 5, 4]
+
+
+async def test_what_states_carry_is_moved_on_when_the_server_has_got_transactions(mongo_place: str) -> None:
+    async with opened(mongo_place) as database:
+        assert isinstance(database, DyingMongo)
+        if database.supports_transactions():
+            pytest.skip("This server has transactions already.")
+        async with states(database, poll_interval=1000) as manager:
+            await manager._parts.durable.stop()
+            await manager.register_state("kept", "session", {"a": 1})
+            await manager.register_state("gone", "session", {})
+            await manager.delete_state("gone")
+        database.transactions = True
+        async with states(database) as manager:
+            assert await database.count(HISTORY.name) == 3
+            assert (await there(manager, "kept"))["data"] == {"a": 1}
+            assert await manager.register_state("gone", "session", {}) is True
+            assert (await there(manager, "gone"))["version"] == 3
 
 
 async def _has(heard: Sequence[object], one: object) -> bool:

@@ -109,6 +109,14 @@ async def test_environment_takes_the_place_of_settings(folder: Path) -> None:
     assert settings.document.values["managers"]["rate_limiter"]["limits"] == {"ip": "100/minute"}
 
 
+async def test_order_is_shipped_once(folder: Path) -> None:
+    told = await example("state", "orders.py").main()
+    assert "version 2 and not the expected 1" in told["stale"]
+    assert "'ship' from 'shipped'" in told["refused"]
+    assert told["seen"] == ["update", "ship"]
+    assert told["sent"].endswith("for order_7")
+
+
 async def test_secrets_come_from_the_vault(folder: Path) -> None:
     """The settings of the mailer, with its password in another role's settings: ``issuer`` stands in for it."""
     written = yaml.safe_load((EXAMPLES / "hello_plugin" / "secret.yaml").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ import orjson
 import structlog
 
 from base04_builtin.state.tables import as_of_now
-from base04_hookspecs.errors import ManagerError
+from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.redis import AtomicScript, RedisManager, ScriptStore, key_name
 from base04_hookspecs.state import State
 
@@ -112,7 +112,7 @@ class StateCache:
             return None
         try:
             result = await _within(self._timeout_s, call())
-        except (ManagerError, TimeoutError) as error:
+        except (Base04Error, TimeoutError) as error:
             self.errors += 1
             self._rests_until = loop.time() + _REST_S
             if not self._failing:

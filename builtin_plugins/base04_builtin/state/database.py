@@ -14,6 +14,7 @@ from base04_builtin.state.commits import Committer
 from base04_builtin.state.events import DurableCallbacks
 from base04_builtin.state.housekeeping import Housekeeping, Leadership
 from base04_builtin.state.notifier import Notifier
+from base04_builtin.state.outbox import move_leftovers
 from base04_builtin.state.settings import StateSettings
 from base04_builtin.state.store import StateStore
 from base04_builtin.state.tables import AGING_HISTORY, CARRYING_STATES, MIGRATIONS, STATES, as_of_now
@@ -66,6 +67,8 @@ class DatabaseStateManager(StateManager):
         carrying = not self._database.supports_transactions()
         if carrying:
             await self._database.ensure_table(CARRYING_STATES)
+        else:
+            await move_leftovers(self._database)
         if self._settings.history_age is not None:
             await self._database.ensure_table(AGING_HISTORY)
         self._running = _Parts(self._settings, self._database, self._redis, self._published, carrying=carrying)

@@ -15,7 +15,7 @@ from base04_builtin.state.settings import StateSettings
 from base04_builtin.state.store import StateStore
 from base04_builtin.state.tables import DELIVERIES
 from base04_hookspecs.database import Operation
-from base04_hookspecs.errors import ManagerError
+from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.state import StateCallback, StateChange
 
 log = structlog.get_logger()
@@ -67,7 +67,7 @@ class Consumer:
         await asyncio.wait([task])
         try:
             await self._lease.release()
-        except ManagerError as error:
+        except Base04Error as error:
             log.info("a lease ends by itself", callback=self.name, error=str(error))
 
     async def _run(self) -> None:
@@ -75,10 +75,12 @@ class Consumer:
             try:
                 if await self._waiting(limit=1) and await self._lease.hold():
                     await self._drain()
-            except ManagerError as error:
+            except Base04Error as error:
                 if not self._faulty:
                     log.warning("changes of states cannot be delivered", callback=self.name, error=str(error))
                 self._faulty = True
+            except Exception:
+                log.exception("changes of states cannot be delivered", callback=self.name)
             else:
                 self._faulty = False
             await self._rest()
@@ -111,7 +113,7 @@ class Consumer:
             try:
                 if not await self._lease.hold():
                     return
-            except ManagerError as error:
+            except Base04Error as error:
                 log.info("a lease could not be renewed", callback=self.name, error=str(error))
 
     async def _deliver_some(self) -> bool:

@@ -19,7 +19,7 @@ from base04_builtin.state.store import StateStore
 from base04_builtin.state.tables import DELIVERIES, SUBSCRIPTIONS, delete_rows
 from base04_builtin.state.wakeups import Wakeups
 from base04_hookspecs.database import Operation
-from base04_hookspecs.errors import Conflict, InvalidInput, ManagerError
+from base04_hookspecs.errors import Base04Error, Conflict, InvalidInput
 from base04_hookspecs.state import StateCallback, StateEvent
 
 log = structlog.get_logger()
@@ -27,6 +27,8 @@ log = structlog.get_logger()
 _ROUTER: Final = "router"
 _GATHER_S: Final = 0.02
 """How long news are gathered before they are routed together."""
+_GATHER_UNWANTED_S: Final = 0.5
+"""The same where nobody waits for them."""
 
 
 class DurableCallbacks:
@@ -65,7 +67,7 @@ class DurableCallbacks:
         self._consumers.clear()
         try:
             await self._lease.release()
-        except ManagerError as error:
+        except Base04Error as error:
             log.info("a lease ends by itself", lease=_ROUTER, error=str(error))
 
     async def register(self, pattern: str, callback: StateCallback, name: str) -> bool:
@@ -78,6 +80,7 @@ class DurableCallbacks:
         if there is not None and there.callback != callback:
             raise Conflict(f"Another callback is registered as {name!r} here: choose another name, or unregister it.")
         await self._subscribe(name, pattern)
+        self._router.wanted = True
         if there is not None:
             renewed, there.pattern = there.pattern != pattern, pattern
             return renewed
@@ -163,10 +166,12 @@ class DurableCallbacks:
                 while await self._router.has_work() and await self._lease.hold():
                     if await self._router.route_some():
                         self._wakeups.changed_all()
-            except ManagerError as error:
+            except Base04Error as error:
                 if not self._faulty:
                     log.warning("changes of states cannot be routed", error=str(error))
                 self._faulty = True
+            except Exception:
+                log.exception("changes of states cannot be routed")
             else:
                 self._faulty = False
             await self._rest()
@@ -178,7 +183,7 @@ class DurableCallbacks:
                 await self._wake.wait()
         except TimeoutError:
             return
-        await asyncio.sleep(_GATHER_S)
+        await asyncio.sleep(_GATHER_S if self._router.wanted else _GATHER_UNWANTED_S)
         self._wake.clear()
 
 

@@ -14,7 +14,7 @@ from base04_builtin.state.outbox import oldest_undelivered
 from base04_builtin.state.settings import StateSettings
 from base04_builtin.state.store import StateStore
 from base04_builtin.state.tables import HISTORY, delete_rows
-from base04_hookspecs.errors import ManagerError
+from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.redis import AtomicScript, RedisManager, ScriptStore, key_name
 
 log = structlog.get_logger()
@@ -92,7 +92,7 @@ class Housekeeping:
         await asyncio.wait([task])
         try:
             await self._leadership.give_up()
-        except ManagerError as error:
+        except Base04Error as error:
             log.info("leadership ends by itself", error=str(error))
 
     def grown(self, state_id: str, version: int) -> None:
@@ -110,10 +110,12 @@ class Housekeeping:
     async def _attempt(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
             await step()
-        except ManagerError as error:
+        except Base04Error as error:
             if not self._faulty:
                 log.warning("states are not looked after", error=str(error))
             self._faulty = True
+        except Exception:
+            log.exception("states are not looked after")
         else:
             self._faulty = False
 

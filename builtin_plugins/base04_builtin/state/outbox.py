@@ -10,7 +10,7 @@ from base04_builtin.state.arguments import matches
 from base04_builtin.state.relay import Relay
 from base04_builtin.state.tables import DELIVERIES, OUTBOX, SUBSCRIPTIONS
 from base04_hookspecs.database import DatabaseManager, Operation
-from base04_hookspecs.errors import Conflict
+from base04_hookspecs.errors import Conflict, InvalidInput
 
 _AT_ONCE: Final = 500
 
@@ -24,6 +24,8 @@ class Router:
     """
 
     def __init__(self, database: DatabaseManager, relay: Relay | None) -> None:
+        self.wanted = True
+        """Whether there was any durable callback when that was looked at last."""
         self._database, self._relay = database, relay
 
     async def has_work(self) -> bool:
@@ -60,6 +62,7 @@ class Router:
     async def subscriptions(self) -> dict[str, str]:
         """Return the pattern of each durable callback, by name."""
         rows = await self._database.find(SUBSCRIPTIONS.name)
+        self.wanted = bool(rows)
         return {row["name"]: row["pattern"] for row in rows}
 
 
@@ -80,6 +83,16 @@ def deliveries_of(
                 "due": now,
                 "error": None,
             }
+
+
+async def move_leftovers(database: DatabaseManager) -> None:
+    """Move on what states carry from a time when the database had no transactions; it has some now."""
+    router = Router(database, Relay(database, deliveries_of))
+    try:
+        while await router.has_work():
+            await router.route_some()
+    except InvalidInput:  # states have never carried anything here: there is no column for it
+        return
 
 
 async def oldest_undelivered(database: DatabaseManager, state_id: str) -> int | None:

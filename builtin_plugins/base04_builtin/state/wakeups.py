@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final
 
-from base04_hookspecs.errors import ManagerError
+from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.redis import RedisManager, key_name
 
 CHANNEL: Final = key_name("state", "changed")
@@ -49,7 +49,7 @@ class Wakeups:
         if tasks:
             await asyncio.wait(tasks)
         if self._redis is not None:
-            with suppress(ManagerError):  # a bus that is away delivers nothing either
+            with suppress(Base04Error):  # a bus that is away delivers nothing either
                 await self._redis.unsubscribe(CHANNEL, self._heard)
 
     def listen(self, listener: Listener) -> None:
@@ -85,14 +85,14 @@ class Wakeups:
             ids, self._unpublished = list(self._unpublished), {}
             told = ids if len(ids) <= _AT_ONCE and not self._any else None
             self._any = False
-            with suppress(ManagerError):  # others find out when they look
+            with suppress(Base04Error):  # others find out when they look
                 await redis.publish(CHANNEL, {"ids": told})
 
     async def _subscribe(self, redis: RedisManager) -> None:
         while True:
             try:
                 await redis.subscribe(CHANNEL, self._heard, on_gap=self._missed)
-            except ManagerError:
+            except Base04Error:
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._tell(None)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from typing import Final
 
 from base04_builtin.state.store import StateStore
 from base04_builtin.state.wakeups import Wakeups
 from base04_hookspecs.errors import HistoryPruned
 from base04_hookspecs.state import StateChange
 
-_AT_ONCE = 100
+_AT_ONCE: Final = 100
 
 
 class Watch(AsyncIterator[StateChange]):
@@ -31,7 +33,6 @@ class Watch(AsyncIterator[StateChange]):
         self._version = from_version
         self._ready: list[StateChange] = []
         self._wake = asyncio.Event()
-        self._listening = False
 
     async def __anext__(self) -> StateChange:
         """Return the next change, when there is one.
@@ -41,13 +42,24 @@ class Watch(AsyncIterator[StateChange]):
         """
         if self._version is None:
             self._version = await self._store.last_version(self._state_id)
-        while not self._ready:
-            self._ready = (await self._after(self._version))[::-1]
-            if not self._ready:
-                await self._news()
+        if not self._ready:
+            self._ready = await self._coming(self._version)
         change = self._ready.pop()
         self._version = change["version"]
         return change
+
+    async def _coming(self, version: int) -> list[StateChange]:
+        """Return the next changes, the first of them last, when there are any."""
+        self._wakeups.listen(self._heard)
+        try:
+            while True:
+                self._wake.clear()  # before looking, so that nothing is missed in between
+                found = await self._after(version)
+                if found:
+                    return found[::-1]
+                await self._news()
+        finally:
+            self._wakeups.ignore(self._heard)
 
     async def _after(self, version: int) -> list[StateChange]:
         found = await self._store.history_after(self._state_id, version, _AT_ONCE)
@@ -59,15 +71,9 @@ class Watch(AsyncIterator[StateChange]):
         return found
 
     async def _news(self) -> None:
-        self._wakeups.listen(self._heard)
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._poll_s):
                 await self._wake.wait()
-        except TimeoutError:
-            return
-        finally:
-            self._wakeups.ignore(self._heard)
-            self._wake.clear()
 
     def _heard(self, ids: Iterable[str] | None) -> None:
         if ids is None or self._state_id in ids:

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _ACTIONS: Final = "/actions/"
 _GROUPS: Final = frozenset(
     {"actions", "api-keys", "audit", "auth", "docs", "executions", "graph", "health", "managers", "metrics", "modules"}
-    | {"openapi.json", "reload", "state", "static", ".well-known"}
+    | {"openapi.json", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
 )
 
 _log = structlog.get_logger()
