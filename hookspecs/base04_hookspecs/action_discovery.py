@@ -12,6 +12,7 @@ from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import hookspec
 from base04_hookspecs.provider import Provider
 from base04_hookspecs.rate_limiter import RateLimit
+from base04_hookspecs.run_policy import DEFAULT, RunPolicy
 
 CONCEALED: Final = "***"
 """What stands for a secret wherever arguments and results are written down."""
@@ -26,7 +27,10 @@ class ActionExample(TypedDict):
 
 
 class ActionInfo(TypedDict):
-    """What is known of an action, as JSON. ``module`` is the module of its handler, ``source`` is ``file:line``."""
+    """What is known of an action, as JSON. ``module`` is the module of its handler, ``source`` is ``file:line``.
+
+    ``run`` is ``RunPolicy.described()``; without it the action is run as by default.
+    """
 
     name: str
     pack: str
@@ -43,6 +47,7 @@ class ActionInfo(TypedDict):
     rate_limit: list[str]
     examples: list[ActionExample]
     source: str
+    run: NotRequired[Mapping[str, Any]]
 
 
 class PackInfo(TypedDict):
@@ -104,6 +109,7 @@ class Action:
     load_handler: Callable[[], Callable[..., Any]]
     check_result: Callable[[Any], None] | None = None
     limits: tuple[RateLimit, ...] = ()
+    policy: RunPolicy = DEFAULT
     conceal: Callable[[Any], Any] | None = None
     conceal_result: Callable[[Any], Any] | None = None
 

@@ -51,6 +51,25 @@ class ApplicationHealth(TypedDict):
     managers: dict[str, HealthReport]
 
 
+class ReloadReport(TypedDict):
+    """What a reload found, and did unless it was a dry run.
+
+    ``settings`` are the keys that were ``added``, ``removed`` or ``changed``, without their values; ``plugins`` maps
+    the names of those that changed to ``enabled``, ``disabled``, ``failed``, ``gone`` or ``changed``; ``started``,
+    ``renewed`` and ``stopped`` are managers, in the order in which they start. ``restart_needed`` says, in sentences,
+    what takes effect only when the host starts again. ``generation`` is the number of the one that serves.
+    """
+
+    applied: bool
+    settings: list[str]
+    plugins: dict[str, str]
+    started: list[str]
+    renewed: list[str]
+    stopped: list[str]
+    restart_needed: list[str]
+    generation: int
+
+
 class AppManager(ABC):
     """A live view of the host: it answers from the generation that the present request has pinned, or the newest.
 
@@ -111,6 +130,46 @@ class AppManager(ABC):
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for.
 
         Outside of a request it is the program itself that calls, which may do everything.
+        """
+
+    @abstractmethod
+    async def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and action packs anew, and move over to what has changed, in one step.
+
+        New instances start beside the old ones, for managers whose settings, provider or plugin changed and for whoever
+        depends on them; requests under way go on with the old ones to their end. ``dry_run`` only says what would be
+        done.
+
+        Raises:
+            Conflict: what was found cannot serve; the message says why, and nothing has changed.
+        """
+
+    @abstractmethod
+    async def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on and after restarts; False where it does already.
+
+        Raises:
+            NotFound: there is no such plugin.
+            Conflict: it cannot take part; the message says why, and nothing has changed.
+        """
+
+    @abstractmethod
+    async def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on and after restarts; False where it is out already.
+
+        Raises:
+            NotFound: there is no such plugin.
+            Conflict: it provides a running manager, and ``swap`` is false or nobody else provides it; the message lists
+                who depends on it, and nothing has changed.
+        """
+
+    @abstractmethod
+    async def reload_plugin(self, name: str) -> bool:
+        """Do what ``reload`` does, and renew what a plugin provides even where nothing has changed.
+
+        Raises:
+            NotFound: there is no such plugin.
+            Conflict: what was found cannot serve; the message says why, and nothing has changed.
         """
 
     @abstractmethod

@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from base04_hookspecs import (
     action_discovery,
     api_key,
     database,
+    executor,
     hooks,
     jwt,
     manager,
@@ -33,9 +34,10 @@ from base04_hookspecs import (
 )
 from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport, PackInfo
 from base04_hookspecs.api_key import ApiKeyInfo
-from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.database import Migration, Operation, PoolStatus, TableSchema, Where
+from base04_hookspecs.executor import ExecutionJob, Perform, QueueStatus
 from base04_hookspecs.health import HealthReport
 from base04_hookspecs.hooks import HookCallback, HookInfo
 from base04_hookspecs.jwt import ClaimsSource, TokenPair
@@ -44,9 +46,17 @@ from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.rate_limiter import OnUnavailable, RateLimit, RateLimitInfo, RateLimitResult
 from base04_hookspecs.redis import AtomicScript, GapCallback, MessageCallback
 from base04_hookspecs.services import ServiceHook, ServiceInfo
-from base04_hookspecs.state import State, StateCallback, StateChange, StateTransition, StateType, TransitionTable
+from base04_hookspecs.state import (
+    State,
+    StateCallback,
+    StateChange,
+    StateEvent,
+    StateTransition,
+    StateType,
+    TransitionTable,
+)
 from base04_hookspecs.vault import RotationCallback, VaultConnectionInfo
-from base04_hookspecs.websocket import EventHandler, RoomInfo, SessionInfo
+from base04_hookspecs.websocket import EventHandler, Position, RoomHistory, RoomInfo, SessionInfo
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -351,7 +361,21 @@ class StateManager(Manager, Protocol):
         """Call back after changes of a state, of a prefix (``user_*``) or of a type (``type:session``)."""
 
     def unregister_callback(self, state_id: str, callback: StateCallback) -> bool:
-        """Stop calling back; False where there was no such callback."""
+        """Stop calling back in this process; False where there was no such callback."""
+
+    def forget_callback(self, name: str) -> bool:
+        """End a durable callback in all processes, and drop all that waits for it; False where there is none."""
+
+    def get_events(
+        self, name: str | None = None, *, status: Literal["waiting", "parked"] | None = None, limit: int = 100
+    ) -> list[StateEvent]:
+        """Return what durable callbacks have not taken in yet, of one name or of all, in order of version."""
+
+    def retry_event(self, name: str, event_id: str) -> bool:
+        """Deliver a parked event again, now; False where there is no such event."""
+
+    def discard_event(self, name: str, event_id: str) -> bool:
+        """Drop a parked event for good; False where there is no such event."""
 
     def register_transitions(self, state_type: StateType | str, transitions: TransitionTable) -> bool:
         """Add transitions for a type of state, or a type of a plugin's own, to the standard ones."""
@@ -414,6 +438,25 @@ class ActionDiscoveryManager(Manager, Protocol):
         """Return what is wrong with action files as they were last read, ordered by file and line."""
 
 
+class ExecutorManager(Manager, Protocol):
+    """Performs executions, a bounded number at once."""
+
+    def bind(self, perform: Perform) -> None:
+        """Take the way to perform executions in this process. The host calls it once, after start."""
+
+    def submit(self, job: ExecutionJob) -> None:
+        """Accept a job, to be performed when there is room. One that waits or runs already is not taken twice."""
+
+    def cancel(self, execution_id: str) -> bool:
+        """Drop a job that waits, or cancel what performs it; False where neither is known here."""
+
+    def get_queue_status(self) -> QueueStatus:
+        """Return how much there is to do."""
+
+    def drain(self) -> None:
+        """Take nothing more, and begin nothing that waits; what runs goes on. Called before the host stops."""
+
+
 class WebSocketManager(Manager, Protocol):
     """Connections, rooms, and events to everyone in a room."""
 
@@ -435,8 +478,17 @@ class WebSocketManager(Manager, Protocol):
     def list_rooms(self) -> list[str]:
         """Return the rooms that somebody is in, sorted."""
 
+    def room_history(self, room: str, since: Position | None = None) -> RoomHistory:
+        """Return the events after ``since``, or all that are kept."""
+
     def list_sessions(self, user_id: str | None = None) -> list[SessionInfo]:
         """Return the connections of this process, of one user or all."""
+
+    def get_session(self, sid: str | None = None) -> SessionInfo | None:
+        """Return a connection of this process; without ``sid`` the one being served. None where there is none."""
+
+    def set_metadata(self, metadata: Mapping[str, Any], sid: str | None = None) -> bool:
+        """Note something about a connection, for as long as it lasts; a key with None is forgotten."""
 
     def disconnect(self, sid: str, *, code: int = 1000, reason: str = "") -> bool:
         """Close a connection; False where there is no such one."""
@@ -506,6 +558,18 @@ class AppManager(Protocol):
     ) -> Any:
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
 
+    def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and action packs anew, and move over to what has changed, in one step."""
+
+    def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on and after restarts; False where it does already."""
+
+    def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on and after restarts; False where it is out already."""
+
+    def reload_plugin(self, name: str) -> bool:
+        """Do what ``reload`` does, and renew what a plugin provides even where nothing has changed."""
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
 
@@ -572,6 +636,7 @@ CONTRACTS: Final[Mapping[type, type[manager.Manager]]] = MappingProxyType(
         StateManager: state.StateManager,
         RateLimiterManager: rate_limiter.RateLimiterManager,
         ActionDiscoveryManager: action_discovery.ActionDiscoveryManager,
+        ExecutorManager: executor.ExecutorManager,
         WebSocketManager: websocket.WebSocketManager,
         ModuleManager: module.ModuleManager,
     }

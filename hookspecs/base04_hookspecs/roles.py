@@ -10,6 +10,7 @@ from base04_hookspecs import (
     action_discovery,
     api_key,
     database,
+    executor,
     hooks,
     host_hooks,
     jwt,
@@ -37,6 +38,7 @@ ROLES: Final[Mapping[str, type[Manager]]] = MappingProxyType(
             state.StateManager,
             rate_limiter.RateLimiterManager,
             action_discovery.ActionDiscoveryManager,
+            executor.ExecutorManager,
             websocket.WebSocketManager,
             module.ModuleManager,
         )
@@ -48,6 +50,7 @@ HOOK_SPECIFICATIONS: Final[tuple[ModuleType, ...]] = (
     action_discovery,
     api_key,
     database,
+    executor,
     hooks,
     host_hooks,
     jwt,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from base04.retention import AT_ONCE, delete_oldest
+from base04.time_ids import moment, new_id
 from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
 from base04_hookspecs.host_hooks import AuditEvent
 
@@ -27,9 +28,6 @@ TABLE: Final = TableSchema(
     indexes=(("event", "id"), ("user_id", "id"), ("request_id",), ("outcome", "id")),
 )
 """``id`` begins with the time, in hexadecimal digits, so that its order is that of the events."""
-
-_BATCH: Final = 500
-_BATCHES: Final = 200
 
 
 async def _create_table(database: DatabaseManager) -> None:
@@ -59,21 +57,11 @@ class AuditQuery:
         found: dict[str, Any] = {name: value for name in named if (value := getattr(self, name)) is not None}
         if self.event is not None and self.event.endswith(".*"):
             found["event"] = {"prefix": self.event[:-1]}
-        ends = [end for end in (self.before, None if self.until is None else _moment(self.until)) if end is not None]
+        ends = [end for end in (self.before, None if self.until is None else moment(self.until)) if end is not None]
         bounds: dict[str, str] = {"lt": min(ends)} if ends else {}
         if self.since is not None:
-            bounds["gte"] = _moment(self.since)
+            bounds["gte"] = moment(self.since)
         return {**found, **({"id": bounds} if bounds else {})}
-
-
-def _moment(at: float) -> str:
-    """Return what the ids of events at a time begin with."""
-    return f"{min(max(int(at * 1_000_000), 0), 16**14 - 1):014x}"
-
-
-def new_id(at: float) -> str:
-    """Return the id of an event."""
-    return _moment(at) + secrets.token_hex(5)
 
 
 class AuditTable:
@@ -109,24 +97,10 @@ class AuditTable:
     async def sweep(self, retention: float, most_denied: int) -> int:
         """Delete what is older than ``retention`` seconds, and the oldest denials beyond a number; return how many."""
         await self.prepare()
-        swept = await self._delete({"id": {"lt": _moment(time.time() - retention)}}, _BATCH * _BATCHES)
+        swept = await delete_oldest(self.database, TABLE.name, {"id": {"lt": moment(time.time() - retention)}}, AT_ONCE)
         denied = {"outcome": "denied"}
         beyond = await self.database.count(TABLE.name, denied) - most_denied
-        return swept + (await self._delete(denied, beyond) if beyond > 0 else 0)
-
-    async def _delete(self, where: Mapping[str, Any], most: int) -> int:
-        """Delete the oldest rows that match, in short transactions."""
-        swept = 0
-        while swept < most:
-            rows = await self.database.find(TABLE.name, where, ("id",), min(_BATCH, most - swept), columns=("id",))
-            if not rows:
-                break
-            ids = [row["id"] for row in rows]
-            await self.database.execute_transaction(
-                [{"type": "delete", "table": TABLE.name, "where": {"id": {"in": ids}}}]
-            )
-            swept += len(rows)
-        return swept
+        return swept + (await delete_oldest(self.database, TABLE.name, denied, beyond) if beyond > 0 else 0)
 
 
 def _short(event: AuditEvent) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from base04.supervision import supervise
-from base04.worker_pool import WorkerPool
+from base04.worker_pool import Hold, WorkerPool
 from base04_hookspecs.action_discovery import Action, ActionContext, RunAction
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import ManagerUnavailable
@@ -24,6 +24,10 @@ from base04_hookspecs.markers import Use
 Report = Callable[[float, float | None, str], None]
 
 _DEFAULT: Final = Use()
+
+
+class ManagerMissing(ManagerUnavailable):
+    """A manager that a handler needs is not running, so it was not called."""
 
 
 class ManagerLookup(Protocol):
@@ -49,6 +53,8 @@ class HandlerCall:
     managers: tuple[InjectedManager, ...]
     contexts: tuple[str, ...]
     timeout: float | None
+    alone: bool
+    """Whether the handler runs on the loop, once, at once, and asks for nothing but its arguments."""
 
     @classmethod
     def of(cls, action: Action) -> HandlerCall:
@@ -60,26 +66,28 @@ class HandlerCall:
         handler = action.load_handler()
         signature = handler_signature(handler)
         return cls(
-            action, handler, signature.asynchronous, signature.managers, signature.contexts, action.info["timeout"]
+            action,
+            handler,
+            signature.asynchronous,
+            signature.managers,
+            signature.contexts,
+            action.info["timeout"],
+            alone=signature.asynchronous
+            and not (signature.managers or signature.contexts or action.policy.retry or action.policy.concurrency),
         )
-
-    @property
-    def alone(self) -> bool:
-        """Whether the handler runs on the loop and asks for nothing but its arguments."""
-        return self.asynchronous and not self.managers and not self.contexts
 
     def injected(self, lookup: ManagerLookup, context: Callable[[], ActionContext]) -> dict[str, Any]:
         """Return the managers and contexts that the handler asks for, by parameter.
 
         Raises:
-            ManagerUnavailable: one that it needs is not running just now.
+            ManagerMissing: one that it needs is not running just now.
         """
         found: dict[str, Any] = {}
         for wanted in self.managers:
             manager = lookup.get(wanted.role) if wanted.use == _DEFAULT else lookup.view(wanted.role, wanted.use)
             if manager is None and not wanted.optional:
                 instance = "" if wanted.use.instance == "default" else f" (instance {wanted.use.instance!r})"
-                raise ManagerUnavailable(
+                raise ManagerMissing(
                     f"The action {self.action.name!r} needs the {wanted.role!r} manager{instance}, which is not "
                     "running just now."
                 )
@@ -88,11 +96,13 @@ class HandlerCall:
             found[name] = context()
         return found
 
-    async def run(self, arguments: Mapping[str, Any], workers: WorkerPool, grace: float) -> Any:
+    async def run(
+        self, arguments: Mapping[str, Any], workers: WorkerPool, grace: float, hold: Hold | None = None
+    ) -> Any:
         """Call the handler under its timeout and return its result; raises ``CallTimeout`` and what it raises."""
         if self.asynchronous:
             return await supervise(self.handler(**arguments), self.timeout, grace=grace)
-        result = await workers.run(partial(self.handler, **arguments), self.timeout)
+        result = await workers.run(partial(self.handler, **arguments), self.timeout, hold=hold)
         if inspect.iscoroutine(result):
             result.close()
             raise TypeError("The handler returned a coroutine, but is no 'async def': write 'async def', or await it.")

@@ -1,40 +1,35 @@
 """The one way every action runs, whoever calls it.
 
 Find, authorise, limit, validate and fill defaults, ``before_action`` callables, run under the timeout, check the
-result, ``after_action`` callables, announce ``action.executed``.
+result, ``after_action`` callables, announce ``action.executed``, record.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import time
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, Final, Literal, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 import structlog
 
+from base04.attempts import with_retries
+from base04.failures import PASSED_ON, Status, failed, failure
 from base04.injection import HandlerCall, ManagerLookup, Report, action_context
 from base04.json_result import json_result
 from base04.limits import ALL, Limits, RouteChoices
+from base04.slots import Slots
 from base04.supervision import GRACE_S, supervise
-from base04.worker_pool import CallTimeout, WorkerPool
+from base04.worker_pool import Hold, WorkerPool
 from base04_hookspecs.action_discovery import Action, ActionCatalogue, ActionContext, ActionDiscoveryManager
 from base04_hookspecs.context import Principal, RequestContext, use_request
 from base04_hookspecs.errors import (
-    ActionError,
     ActionFailed,
-    ActionTimeout,
     AuthenticationError,
-    Conflict,
     InvalidInput,
     ManagerUnavailable,
-    NotFound,
-    NotSupported,
-    OutcomeUnknown,
     PermissionDenied,
-    RateLimited,
     UnknownAction,
 )
 from base04_hookspecs.hooks import HooksManager
@@ -46,21 +41,8 @@ __all__ = ["MAX_DEPTH", "ManagerLookup", "Pipeline", "WorkerPool"]
 MAX_DEPTH: Final = 16
 """How deep actions may call each other."""
 
-_PASSED_ON: Final = (
-    AuthenticationError,
-    Conflict,
-    InvalidInput,
-    ManagerUnavailable,
-    NotFound,
-    NotSupported,
-    OutcomeUnknown,
-    PermissionDenied,
-    RateLimited,
-)
-"""What a handler may raise for its caller to see. Anything else is a failure of the handler."""
-
-
-Status = Literal["succeeded", "failed", "timeout", "cancelled"]
+Record = Callable[[RequestContext, Status, float, float, BaseException | None], None]
+"""Notes who ran what, how it ended, when it began (since the epoch), how long it took (in seconds), and its error."""
 
 
 class Pipeline:
@@ -73,6 +55,9 @@ class Pipeline:
         workers: the threads for handlers that are not async; several pipelines may share them.
         grace: how many seconds a handler that was cancelled may take to clean up.
         choices: what becomes of calls that cannot be counted.
+        hold: keeps the generation for a thread whose caller has given up.
+        slots: how often actions run at once; several pipelines may share them.
+        record: what notes each run that has ended.
     """
 
     def __init__(
@@ -84,12 +69,18 @@ class Pipeline:
         workers: WorkerPool | None = None,
         grace: float = GRACE_S,
         choices: RouteChoices | None = None,
+        hold: Hold | None = None,
+        slots: Slots | None = None,
+        record: Record | None = None,
     ) -> None:
         self._managers = managers
         self._before = tuple(before)
         self._after = tuple(after)
         self._workers = workers if workers is not None else WorkerPool()
         self._grace = grace
+        self._hold = hold
+        self._slots = slots if slots is not None else Slots()
+        self._record = record
         self._limits = Limits(managers.get, choices)
         self._calls: dict[str, HandlerCall] = {}
 
@@ -118,6 +109,7 @@ class Pipeline:
             RateLimited: too many calls.
             InvalidInput: the arguments are not as declared; every fault is listed.
             ManagerUnavailable: a manager that is needed is not running, or no thread is free.
+            ActionBusy: it runs as often as it may at once.
             ActionTimeout: the handler took longer than its action allows.
             ActionFailed: the handler raised, or its result is not as declared; the log has the details.
         """
@@ -129,8 +121,26 @@ class Pipeline:
                 _authorise(action, context.principal)
             else:
                 await self.admit(action, context, () if context.source == "http" else ALL)
-            result, _ = await self._complete(action, args, context, report)
-        return result
+            outcome, _ = await self._complete(action, args, context, report)
+        return outcome.result
+
+    async def perform(
+        self, name: str, args: Mapping[str, Any], context: RequestContext, report: Report
+    ) -> tuple[ActionOutcome, bytes]:
+        """Run an action whose call was admitted earlier, and return how it ended, and its result as JSON text.
+
+        Whether the caller may is looked at again; nothing is counted, and nothing is recorded. It waits for as long as
+        it takes until it may run beside others.
+
+        Raises:
+            Base04Error: it was not begun.
+        """
+        action = self.find(name)
+        context = _entered(context, action, nested=False)
+        with use_request(context):
+            _authorise(action, context.principal)
+            call = ActionCall(action.info, action.validate(args), context)
+            return await self._run(action, call, report, patient=True)
 
     def find(self, name: str) -> Action:
         """Return an action by its full or unambiguous short name.
@@ -138,19 +148,21 @@ class Pipeline:
         Raises:
             UnknownAction: there is none, or several have this short name.
         """
-        discovery = self._managers.get("action_discovery")
+        discovery: ActionDiscoveryManager | None = self._managers.get("action_discovery")  # type: ignore[assignment]
         if discovery is None:
             raise ManagerUnavailable("No 'action_discovery' manager is running just now, so no action can be found.")
-        catalogue = cast(ActionDiscoveryManager, discovery).catalogue()
+        catalogue = discovery.catalogue()
         action = catalogue.find(name)
         if action is None:
             raise _unknown(name, catalogue)
         return action
 
-    async def admit(self, action: Action, context: RequestContext, levels: Sequence[str]) -> Sequence[LimitState]:
+    async def admit(
+        self, action: Action, context: RequestContext, levels: Sequence[str], *, to_run: bool = True
+    ) -> Sequence[LimitState]:
         """Authorise a caller and count the call at some levels and at the action's own; return how they stand.
 
-        ``context`` is that of the run, which names the action.
+        ``context`` is that of the run, which names the action. What is not to run does not spend the action's own.
 
         Raises:
             AuthenticationError: the caller is anonymous, and the action is not public.
@@ -158,11 +170,10 @@ class Pipeline:
             RateLimited: too many calls.
         """
         _authorise(action, context.principal)
-        if context.principal.method == "local" or not (levels or action.limits):
+        own = action.limits if to_run else ()
+        if context.principal.method == "local" or not (levels or own):
             return ()
-        return await self._limits.count(
-            levels, context.principal, context.client_ip, f"/actions/{action.name}", action.name, action.limits
-        )
+        return await self._limits.count(levels, context.principal, context.client_ip, None, context.action, own)
 
     async def run_admitted(self, action: Action, args: Mapping[str, Any] | None, context: RequestContext) -> bytes:
         """Run an action whose caller was admitted, in the context of the run, and return its result as JSON text.
@@ -170,63 +181,84 @@ class Pipeline:
         Raises:
             Base04Error: as ``run``.
         """
-        if self._before or self._after or self._listened:
+        if self._before or self._after or self._listeners() is not None:
             _, written = await self._complete(action, args, context, None)
             return written
-        call = ActionCall(action.info, action.validate({} if args is None else args), context)
+        valid = action.validate({} if args is None else args)
+        began, started = time.time(), time.perf_counter()
         try:
             plan = self._plan(action)
             if plan.alone:
-                result = await supervise(plan.handler(**call.args), plan.timeout, grace=self._grace)
+                result = await supervise(plan.handler(**valid), plan.timeout, grace=self._grace)
             else:
-                result = await self._call(action, call, None)
-            return _checked(action, result)[1]
+                result = await self._call(action, ActionCall(action.info, valid, context), None)
+            written = _checked(action, result)[1]
         except GeneratorExit:  # this very run is being closed
             raise
         except BaseException as raised:
-            _, error = _failure(call, raised)
+            status, error = failure(ActionCall(action.info, valid, context), raised)
+            self._note(context, status, began, time.perf_counter() - started, error)
             if error is raised:
                 raise
             raise error from error.__cause__
+        if self._record is not None:
+            self._record(context, "succeeded", began, time.perf_counter() - started, None)
+        return written
 
-    @property
-    def _listened(self) -> bool:
-        """Whether somebody wants to hear of actions that were run."""
-        hooks = cast("HooksManager | None", self._managers.get("hooks"))
-        return hooks is not None and hooks.has_callbacks("action.executed")
+    def _listeners(self) -> HooksManager | None:
+        """Return who tells of actions that were run, None where nobody wants to hear of them."""
+        hooks: HooksManager | None = self._managers.get("hooks")  # type: ignore[assignment]  # what has that role
+        return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
 
     async def _complete(
         self, action: Action, args: Mapping[str, Any] | None, context: RequestContext, report: Report | None
-    ) -> tuple[Any, bytes]:
+    ) -> tuple[ActionOutcome, bytes]:
+        """Run an action, record it, and raise its error."""
         call = ActionCall(action.info, action.validate({} if args is None else args), context)
+        began = time.time()
+        outcome, written = await self._run(action, call, report)
+        self._note(context, outcome.status, began, outcome.duration, outcome.error)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome, written
+
+    async def _run(
+        self, action: Action, call: ActionCall, report: Report | None, *, patient: bool = False
+    ) -> tuple[ActionOutcome, bytes]:
         if self._before:
             await self._prepare(action, call)
-        outcome, written = await self._execute(action, call, report)
+        outcome, written = await self._execute(action, call, report, patient=patient)
         if self._after:
             for step in self._after:
                 await self._follow(step, call, outcome)
             if outcome.error is None:
                 written = orjson.dumps(outcome.result)  # whoever followed may have changed it
         await self._announce(call, outcome)
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.result, written
+        return outcome, written
+
+    def _note(
+        self, context: RequestContext, status: Status, began: float, duration: float, error: BaseException | None
+    ) -> None:
+        if self._record is not None:
+            self._record(context, status, began, duration, error)
 
     async def _prepare(self, action: Action, call: ActionCall) -> None:
         """Call what comes before, and check the arguments again: they may have been replaced."""
         for step in self._before:
             try:
                 await step(call)
-            except _PASSED_ON:
+            except PASSED_ON:
                 raise
             except (Exception, SystemExit, KeyboardInterrupt) as error:
-                raise _failed(call, error) from error
+                raise failed(call, error) from error
         try:
             call.args = action.validate(call.args)
         except InvalidInput as error:
-            raise _failed(call, error) from error
+            raise failed(call, error) from error
 
-    async def _execute(self, action: Action, call: ActionCall, report: Report | None) -> tuple[ActionOutcome, bytes]:
+    async def _execute(
+        self, action: Action, call: ActionCall, report: Report | None, *, patient: bool
+    ) -> tuple[ActionOutcome, bytes]:
         """Run the handler; whatever happens becomes an outcome. Return it, and the result as JSON text."""
         result: Any = None
         written = b"null"
@@ -234,28 +266,44 @@ class Pipeline:
         status: Status = "succeeded"
         started = time.perf_counter()
         try:
-            result = await self._call(action, call, report)
+            result = await self._call(action, call, report, patient=patient)
             result, written = _checked(action, result)
         except GeneratorExit:  # this very run is being closed
             raise
         except BaseException as raised:  # noqa: BLE001 - SystemExit and KeyboardInterrupt of a handler end only its run
-            status, error = _failure(call, raised)
+            status, error = failure(call, raised)
         duration = time.perf_counter() - started
         return ActionOutcome(status, None if error is not None else result, error, duration), written
 
-    async def _call(self, action: Action, call: ActionCall, report: Report | None) -> Any:
+    async def _call(self, action: Action, call: ActionCall, report: Report | None, *, patient: bool = False) -> Any:
+        limit = action.policy.concurrency
+        if limit is None:
+            return await self._attempt(action, call, report)
+        async with self._slots.taken(action.name, limit, call.args, patient=patient):
+            return await self._attempt(action, call, report)
+
+    async def _attempt(self, action: Action, call: ActionCall, report: Report | None) -> Any:
+        async def once(args: Mapping[str, Any]) -> Any:
+            return await self._once(action, args, call.request, report)
+
+        retry = action.policy.retry
+        return await (once(call.args) if retry is None else with_retries(retry, call, once))
+
+    async def _once(
+        self, action: Action, args: Mapping[str, Any], request: RequestContext, report: Report | None
+    ) -> Any:
         plan = self._plan(action)
         if not plan.managers and not plan.contexts:
-            return await plan.run(call.args, self._workers, self._grace)
+            return await plan.run(args, self._workers, self._grace, self._hold)
 
         def nested(name: str, args: Mapping[str, Any] | None = None) -> Awaitable[Any]:
-            return self.run(name, args, call.request)
+            return self.run(name, args, request)
 
         def context() -> ActionContext:
-            return action_context(action, call.request, nested, report)
+            return action_context(action, request, nested, report)
 
-        arguments = {**call.args, **plan.injected(self._managers, context)}
-        return await plan.run(arguments, self._workers, self._grace)
+        arguments = {**args, **plan.injected(self._managers, context)}
+        return await plan.run(arguments, self._workers, self._grace, self._hold)
 
     def _plan(self, action: Action) -> HandlerCall:
         """Return how the handler of an action is called.
@@ -282,8 +330,8 @@ class Pipeline:
             )
 
     async def _announce(self, call: ActionCall, outcome: ActionOutcome) -> None:
-        hooks = cast("HooksManager | None", self._managers.get("hooks"))
-        if hooks is None or not self._listened:
+        hooks = self._listeners()
+        if hooks is None:
             return
         try:
             await hooks.trigger_hook(
@@ -344,34 +392,3 @@ def _checked(action: Action, result: Any) -> tuple[Any, bytes]:
         except InvalidInput as error:
             raise ValueError(str(error)) from error
     return result, written
-
-
-def _failure(call: ActionCall, raised: BaseException) -> tuple[Status, BaseException]:
-    """Return how a run ended that raised, and what its caller sees of it."""
-    if isinstance(raised, asyncio.CancelledError):
-        return "cancelled", raised
-    if isinstance(raised, CallTimeout):
-        return "timeout", _timed_out(call, raised)
-    if isinstance(raised, _PASSED_ON):
-        return "failed", raised
-    error = _failed(call, raised)
-    error.__cause__ = raised
-    return "failed", error
-
-
-def _failed(call: ActionCall, error: BaseException) -> ActionFailed:
-    """Log a failure, and return what the caller sees of it: no detail of what was raised."""
-    name, request_id = call.action["name"], call.request.request_id
-    log = structlog.get_logger()
-    if isinstance(error, ActionError):  # of a nested action, which has been logged
-        log.error("action failed", action=name, request_id=request_id, cause=str(error))
-    else:
-        log.error("action failed", action=name, request_id=request_id, exc_info=error)
-    return ActionFailed(f"The action {name!r} failed; the log says why, under request id {request_id!r}.", action=name)
-
-
-def _timed_out(call: ActionCall, error: CallTimeout) -> ActionTimeout:
-    name = call.action["name"]
-    late = ActionTimeout(f"The action {name!r} took longer than the {call.action['timeout']:g} s it may.", action=name)
-    late.__cause__ = error
-    return late

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakValueDictionary
 
+from base04.worker_pool import refuse_abandoned
 from base04_hookspecs.errors import Base04Error, ManagerUnavailable
 from base04_hookspecs.manager import Manager
 
@@ -152,10 +153,12 @@ def run_on_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], /
 
     Raises:
         CalledOnLoop: this is the thread of ``loop``.
+        CallAbandoned: this is the thread of a handler that took too long.
         ManagerUnavailable: ``loop`` does not run, stopped before it had answered, or cancelled the task.
     """
     name = getattr(function, "__qualname__", repr(function))
     refuse_own_thread(loop, name)
+    refuse_abandoned(name)
     if not loop.is_running():
         raise ManagerUnavailable(f"{name} cannot be called: the event loop of the host does not run.")
     call = _Call(function, args, kwargs)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -31,8 +32,16 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+StatePattern = Annotated[str, Field(pattern=r"^[^*]*\*?$", min_length=1)]
+Permission = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$")]
+
+
 class ServerSettings(BaseModel):
-    """How the host serves HTTP."""
+    """How the host serves HTTP.
+
+    ``state_permissions`` says which permission states need whose ids match, such as ``{"user_*": users}``: then
+    ``users.read`` and ``users.write`` instead of ``state.read`` and ``state.write``. The longest pattern counts.
+    """
 
     model_config = _CONFIG
 
@@ -43,6 +52,7 @@ class ServerSettings(BaseModel):
     drain_timeout: Duration = 30.0
     health_interval: Duration = 5.0
     denial_cost: Annotated[int, Field(ge=1, le=1000)] = 10
+    state_permissions: dict[StatePattern, Permission] = Field(default_factory=dict)
     rate_limit_on_unavailable: OnUnavailable | dict[str, OnUnavailable] | None = None
 
 
@@ -98,6 +108,27 @@ class AuditSettings(BaseModel):
     most_denials: Annotated[int, Field(ge=1)] = 100_000
 
 
+class ExecutionSettings(BaseModel):
+    """What is kept of runs of actions, and how those in the background are looked after.
+
+    At most ``most`` ended executions are kept, for ``retention``. ``waiting`` runs of requests may wait to be written
+    to the history, where ``history`` is on. A process that runs an execution, or the first request with an
+    ``Idempotency-Key``, holds it for ``lease`` and renews that; once it has passed, the process counts as dead. An
+    execution whose process died is begun again at most ``max_attempts`` times in all, where its action is idempotent.
+    Answers to requests with an ``Idempotency-Key`` are kept for ``keep_answers``.
+    """
+
+    model_config = _CONFIG
+
+    history: bool = True
+    retention: Duration = 30 * 86400.0
+    most: Annotated[int, Field(ge=1)] = 1_000_000
+    waiting: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    lease: Duration = 30.0
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    keep_answers: Duration = 86400.0
+
+
 class HostSettings(BaseModel):
     """Everything that the host reads. ``document`` keeps what was written, for the providers and for error messages."""
 
@@ -109,13 +140,23 @@ class HostSettings(BaseModel):
     managers: dict[str, RoleSettings] = Field(default_factory=dict)
     log: LogSettings = LogSettings()
     audit: AuditSettings = AuditSettings()
+    executions: ExecutionSettings = ExecutionSettings()
 
     _document: SettingsDocument = PrivateAttr(default_factory=SettingsDocument)
+    _read_again: Callable[[], HostSettings] | None = PrivateAttr(default=None)
 
     @property
     def document(self) -> SettingsDocument:
         """The settings as they were written, with the places of their keys."""
         return self._document
+
+    def read_again(self) -> HostSettings:
+        """Read the same file, environment and overrides as they are now.
+
+        Raises:
+            SettingsError: with every fault, its key and its place.
+        """
+        return self if self._read_again is None else self._read_again()
 
     def role(self, role: str) -> RoleSettings:
         """Return the settings of a role, the defaults where nothing was written."""
@@ -137,6 +178,7 @@ def load_settings(
     """
     if isinstance(source, HostSettings):
         return source
+    given = environ
     environ = process_environment() if environ is None else environ
     document = merge(_written(source), read_environment(environ))
     document = merge(document, SettingsDocument(dict(overrides or {})))
@@ -144,6 +186,7 @@ def load_settings(
     settings = validate(HostSettings, document)
     _refuse_early_secrets(document)
     settings._document = document
+    settings._read_again = partial(load_settings, source, environ=given, overrides=overrides)
     return settings
 
 

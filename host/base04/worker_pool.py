@@ -7,12 +7,12 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Final, TypeVar
 
 import structlog
 
-from base04_hookspecs.errors import ManagerUnavailable
+from base04_hookspecs.errors import Base04Error, ManagerUnavailable
 
 T = TypeVar("T")
 
@@ -21,16 +21,39 @@ WAITING: Final = 256
 IDLE_S: Final = 30.0
 
 
+Release = Callable[[], None]
+Hold = Callable[[], Release]
+"""Keeps what a call uses; what it returns lets go of it. Both are called on the loop."""
+
+
 class CallTimeout(Exception):
     """A call took longer than it may."""
+
+
+class PoolFull(ManagerUnavailable):
+    """No thread is free for a call; it has not begun."""
+
+
+class CallAbandoned(Base04Error):
+    """Nobody waits any more for the call that this thread goes on with: it may not use managers."""
+
+
+def refuse_abandoned(name: str) -> None:
+    """Raise ``CallAbandoned`` in a thread whose caller has given up; ``name`` says what it wanted to call."""
+    job = _current.get()
+    if job is not None and job.state == "abandoned":
+        raise CallAbandoned(
+            f"{name} is not called: the call that this thread goes on with took too long, and its caller has been "
+            "answered. Give what the handler waits for a timeout of its own."
+        )
 
 
 class WorkerPool:
     """Runs functions in threads, with the caller's context, each for a limited time.
 
     A thread cannot be cancelled: one whose caller has given up goes on, keeps its place in the pool until it has
-    finished, and is counted in ``abandoned``. Threads are started when they are needed and end when they are idle;
-    none of them keeps the process alive.
+    finished, is counted in ``abandoned``, and is stopped by ``CallAbandoned`` at its next call of a manager. Threads
+    are started when they are needed and end when they are idle; none of them keeps the process alive.
     """
 
     def __init__(self, threads: int = THREADS, waiting: int = WAITING, idle_s: float = IDLE_S) -> None:
@@ -49,17 +72,19 @@ class WorkerPool:
         """How many threads go on with a call that nobody waits for any more."""
         return self._abandoned
 
-    async def run(self, function: Callable[[], T], timeout: float | None = None) -> T:
+    async def run(self, function: Callable[[], T], timeout: float | None = None, *, hold: Hold | None = None) -> T:
         """Run a function in a thread and return what it returns; ``timeout`` is in seconds, time in the queue included.
 
+        ``hold`` is called when the thread is abandoned, and what it returns when that thread has finished.
+
         Raises:
-            ManagerUnavailable: all threads are busy and too many calls wait already, or the pool is closed.
+            PoolFull: all threads are busy and too many calls wait already, or the pool is closed.
             CallTimeout: it took longer.
             RuntimeError: it raised ``CancelledError`` or ``GeneratorExit``, which mean something else here.
             BaseException: what it raises.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(function, loop, loop.create_future(), copy_context())
+        job = _Job(function, loop, hold)
         self._submit(job)
         limit = asyncio.timeout(timeout)
         try:
@@ -88,9 +113,9 @@ class WorkerPool:
     def _submit(self, job: _Job) -> None:
         with self._lock:
             if self._closed:
-                raise ManagerUnavailable("The host is stopping: no handler is started any more.")
+                raise PoolFull("The host is stopping: no handler is started any more.")
             if self._abandoned >= self._size or self._unfinished >= self._size + self._waiting:
-                raise ManagerUnavailable(
+                raise PoolFull(
                     f"All {self._size} threads for handlers that are not async are busy, {self._abandoned} of them "
                     "with calls that took too long: try again later."
                 )
@@ -104,6 +129,7 @@ class WorkerPool:
         with self._lock:
             if job.state == "running":
                 self._abandoned += 1
+                job.hold()
             if job.state != "finished":
                 job.state = "abandoned" if job.state == "running" else "dropped"
 
@@ -134,6 +160,7 @@ class WorkerPool:
                 self._abandoned -= 1
             job.state = "finished"
         if abandoned:
+            job.let_go()
             structlog.get_logger().info("abandoned handler has finished", abandoned=self._abandoned)
         elif outcome is not None:
             job.deliver(outcome)
@@ -142,20 +169,28 @@ class WorkerPool:
 class _Job:
     """One call. ``state`` is changed under the pool's lock only."""
 
-    __slots__ = ("_context", "_function", "_loop", "future", "state")
+    __slots__ = ("_context", "_function", "_hold", "_loop", "_release", "future", "state")
 
-    def __init__(
-        self,
-        function: Callable[[], Any],
-        loop: asyncio.AbstractEventLoop,
-        future: asyncio.Future[tuple[Any, BaseException | None]],
-        context: Context,
-    ) -> None:
+    def __init__(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop, hold: Hold | None) -> None:
         self._function = function
         self._loop = loop
-        self._context = context
-        self.future = future
+        self._context: Context = copy_context()
+        self._context.run(_current.set, self)
+        self._hold = hold
+        self._release: Release | None = None
+        self.future: asyncio.Future[tuple[Any, BaseException | None]] = loop.create_future()
         self.state = "queued"
+
+    def hold(self) -> None:
+        """Keep what the call uses, now that nobody waits for it."""
+        if self._hold is not None:
+            self._release = self._hold()
+
+    def let_go(self) -> None:
+        """Let go of what was kept, unless the loop is gone."""
+        if self._release is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._release)
 
     def call(self) -> tuple[Any, BaseException | None]:
         """Return what the function returned, or what it raised, ``SystemExit`` included."""
@@ -172,3 +207,6 @@ class _Job:
     def _settle(self, outcome: tuple[Any, BaseException | None]) -> None:
         if not self.future.done():
             self.future.set_result(outcome)
+
+
+_current: Final[ContextVar[_Job | None]] = ContextVar("base04_worker_call", default=None)

@@ -12,6 +12,7 @@ from base04_builtin.action_discovery.document import MAX_BYTES
 from base04_builtin.action_discovery.pack import PackReading, read_pack
 from base04_builtin.action_discovery.schema_keywords import FORMATS, KEYWORDS
 from base04_builtin.action_discovery.sources import PackFile
+from base04_hookspecs.run_policy import ConcurrencyLimit, RetryPolicy, RunPolicy
 
 HANDLERS = """
 from __future__ import annotations
@@ -171,6 +172,18 @@ def test_plain_values_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         ("run: {handler: '.handlers:run', timeout: 0s}", 4, 44, "not a duration above zero"),
         ("run: {handler: '.handlers:run', rate_limit: 20/minit}", 4, 47, "The rate limit '20/minit' cannot be read"),
         ("run: {handler: '.handlers:run', rate_limit: [1/second, 5]}", 4, 58, "5 is not a rate limit"),
+        ("run: {handler: '.handlers:run', idempotent: maybe}", 4, 47, "'idempotent' must be true or false."),
+        ("run: {handler: '.handlers:run', mode: backgruond}", 4, 41, "The mode 'backgruond' is not known; did you mean 'background'?"),
+        ("run: {handler: '.handlers:run', priority: 101}", 4, 45, "'priority' must be a whole number from -100 to 100."),
+        ("run: {handler: '.handlers:run', retry: 3}", 4, 42, "Only an action with 'idempotent: true' can be tried again"),
+        ("run: {handler: '.handlers:run', idempotent: true, retry: 99}", 4, 60, "'attempts' must be a whole number from 2 to 10."),
+        ("run: {handler: '.handlers:run', idempotent: true, retry: [3]}", 4, 60, "'retry' must be a number, or a mapping"),
+        ("run: {handler: '.handlers:run', idempotent: true, retry: {delay: 1s}}", 4, 53, "The key 'attempts' is missing."),
+        ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, on: [timeuot]}}", 4, 78, "did you mean 'timeout'?"),
+        ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, delay: soon}}", 4, 81, "'soon' is not a duration"),
+        ("run: {handler: '.handlers:run', concurrency: 0}", 4, 48, "'limit' must be a whole number from 1 to"),
+        ("run: {handler: '.handlers:run', concurrency: {limit: 1, bye: x}}", 4, 59, "The key 'bye' is not known; did you mean 'by'?"),
+        ("run: {handler: '.handlers:run', parameters: {name: {}}, required: [name], concurrency: {limit: 1, by: nam}}", 4, 105, "did you mean 'name'?"),
         ("run: {handler: '.handlers:run', summary: [a]}", 4, 44, "'summary' must be a text"),
         ("run: {handler: '.handlers:run', parameters: [name]}", 4, 47, "'parameters' must be a mapping"),
         ("run: {handler: '.handlers:run', parameters: {name: {}}, required: name}", 4, 69, "'required' must be a list."),
@@ -286,6 +299,11 @@ actions:
     returns: {type: object, properties: {o: {$ref: '#/$defs/own'}}, $defs: {own: {type: integer}}}
     timeout: 500ms
     rate_limit: 5/10 seconds
+    idempotent: true
+    mode: background
+    priority: -3
+    retry: {attempts: 4, delay: 100ms, backoff: 3, max_delay: 2s, on: [unavailable, failed]}
+    concurrency: {limit: 2, by: name, wait: 1s}
     examples: [{summary: Once, arguments: {name: x, more: 1}, result: {o: 5}}]
   plain: {handler: .handlers:plain}
 """
@@ -295,6 +313,11 @@ actions:
     [everything, plain] = reading.pack.actions
     assert everything.info["permissions"] == ["a.b", "c.*", "d-e.f"]
     assert everything.info["timeout"] == 0.5
+    retry = RetryPolicy(4, 0.1, 3.0, 2.0, ("unavailable", "failed"))
+    slots = ConcurrencyLimit(2, "name", 1.0)
+    assert everything.policy == RunPolicy(True, True, -3, retry, slots)
+    assert everything.info["run"] == everything.policy.described()
+    assert plain.policy == RunPolicy()
     assert everything.info["source"].endswith("pack.yaml:9")
     assert everything.validate({"name": "x", "more": 1.0}) == {"name": "x", "more": 1}
     assert plain.validate({}) == {}

@@ -24,6 +24,7 @@ OF_THE_DESIGN = {
     "module",
     "services",
     "hooks",
+    "executor",
 }
 SPECIFICATIONS = [
     pytest.param(function, id=name)

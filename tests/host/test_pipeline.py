@@ -12,6 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from base04.pipeline import MAX_DEPTH, Pipeline
+from base04.slots import Slots
 from base04.worker_pool import WorkerPool
 from base04_builtin.action_discovery.catalogue import Catalogue
 from base04_builtin.action_discovery.handler import Handler
@@ -19,6 +20,7 @@ from base04_hookspecs import ANONYMOUS, Manager, Principal, RequestContext, Use,
 from base04_hookspecs.action_discovery import Action, ActionContext, ActionInfo
 from base04_hookspecs.context import use_request
 from base04_hookspecs.errors import (
+    ActionBusy,
     ActionFailed,
     ActionTimeout,
     AuthenticationError,
@@ -37,6 +39,8 @@ from base04_hookspecs.health import HealthReport, health_report
 from base04_hookspecs.host_hooks import ActionCall, ActionOutcome
 from base04_hookspecs.rate_limiter import RateLimit, RateLimitResult
 from base04_hookspecs.redis import RedisManager
+from base04_hookspecs.run_policy import ConcurrencyLimit, RetryPolicy, RunPolicy
+from host_kit import until
 
 ADA = Principal("ada", ("notes.*",), "token")
 CONTEXT = RequestContext("request-1", ADA, "192.0.2.7", "http")
@@ -930,3 +934,220 @@ async def test_many_runs_at_once_do_not_mix() -> None:
     line = pipeline(action(handler, timeout=60))
     runs: list[Awaitable[Any]] = [line.run("run", {"value": n}, RequestContext(f"r{n}", ADA)) for n in range(200)]
     assert await asyncio.gather(*runs) == [[n, f"r{n}"] for n in range(200)]
+
+
+# trying again
+
+
+BUSY = ManagerUnavailable("the database is away", retry_after=0.001)
+
+
+def retried(attempts: int = 3, **further: Any) -> RunPolicy:
+    return RunPolicy(idempotent=True, retry=RetryPolicy(attempts, 0.001, **further))
+
+
+def failing_first(*errors: BaseException) -> tuple[Handler, list[list[int]]]:
+    """Return a handler that raises each error in turn and then succeeds, and what it was called with."""
+    left, seen = list(errors), list[list[int]]()
+
+    async def handler(items: list[int]) -> str:
+        seen.append(list(items))
+        items.append(0)
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    return handler, seen
+
+
+async def test_handler_is_tried_again_with_the_arguments_as_they_were() -> None:
+    handler, seen = failing_first(BUSY, OutcomeUnknown("the connection broke"))
+    with capture_logs() as logs:
+        assert await run(handler, {"items": [1]}, policy=retried()) == "done"
+    assert seen == [[1], [1], [1]]
+    assert [log["cause"] for log in logs] == ["unavailable", "outcome-unknown"]
+
+
+async def test_last_attempt_decides() -> None:
+    handler, seen = failing_first(BUSY, BUSY, BUSY, BUSY)
+    with capture_logs(), pytest.raises(ManagerUnavailable):
+        await run(handler, {"items": []}, policy=retried(3))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "seen_as"),
+    [
+        (NotFound("gone"), NotFound),
+        (PermissionDenied("no"), PermissionDenied),
+        (ValueError("a bug"), ActionFailed),
+        (SystemExit(1), ActionFailed),
+    ],
+)
+async def test_only_what_is_listed_is_tried_again(error: BaseException, seen_as: type[Exception]) -> None:
+    handler, seen = failing_first(error)
+    with capture_logs(), pytest.raises(seen_as):
+        await run(handler, {"items": []}, policy=retried())
+    assert len(seen) == 1
+
+
+async def test_failures_and_timeouts_are_tried_again_where_the_action_says_so() -> None:
+    tries: list[int] = []
+
+    async def handler() -> int:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            await asyncio.Event().wait()
+        if len(tries) == 2:
+            raise ValueError("a bug")
+        return len(tries)
+
+    with capture_logs():
+        assert await run(handler, timeout=0.01, policy=retried(on=("timeout", "failed"))) == 3
+
+
+async def test_cancellation_ends_the_wait_for_another_attempt() -> None:
+    handler, seen = failing_first(BUSY)
+    policy = RunPolicy(idempotent=True, retry=RetryPolicy(2, 3600, max_delay=3600))
+    with capture_logs():
+        task = asyncio.create_task(run(handler, {"items": []}, policy=policy))
+        await until(lambda: seen)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert len(seen) == 1
+
+
+# how many at once
+
+
+class Gate:
+    """A handler that waits to be let go, and counts who is inside."""
+
+    def __init__(self) -> None:
+        self.inside: list[str] = []
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, account: str = "") -> str:
+        self.inside.append(account)
+        await self.go_on.wait()
+        return account
+
+
+def limited(limit: int, by: str | None = None, wait: float = 0.0) -> RunPolicy:
+    return RunPolicy(concurrency=ConcurrencyLimit(limit, by, wait))
+
+
+async def test_action_that_runs_as_often_as_it_may_is_refused_at_once_and_free_again_afterwards() -> None:
+    gate, slots = Gate(), Slots()
+    line = pipeline(action(gate.__call__, policy=limited(1)), slots=slots)
+    first = asyncio.create_task(line.run("run", {"account": "a"}, CONTEXT))
+    await until(lambda: gate.inside)
+    with pytest.raises(ActionBusy, match="runs 1 times at once already, and may not run more often") as caught:
+        await line.run("run", {"account": "b"}, CONTEXT)
+    assert caught.value.retry_after == 1.0
+    gate.go_on.set()
+    assert await first == "a"
+    assert await line.run("run", {"account": "b"}, CONTEXT) == "b"
+    assert len(slots) == 0
+
+
+async def test_limit_by_a_parameter_counts_its_values_apart() -> None:
+    gate = Gate()
+    line = pipeline(action(gate.__call__, policy=limited(1, "account")))
+    runs = [asyncio.create_task(line.run("run", {"account": name}, CONTEXT)) for name in "ab"]
+    await until(lambda: len(gate.inside) == 2)
+    with pytest.raises(ActionBusy, match="with the same 'account'"):
+        await line.run("run", {"account": "a"}, CONTEXT)
+    gate.go_on.set()
+    assert await asyncio.gather(*runs) == ["a", "b"]
+
+
+async def test_who_waits_is_let_in_in_order_and_who_gives_up_leaves_nothing_behind() -> None:
+    gate, slots = Gate(), Slots()
+    line = pipeline(action(gate.__call__, policy=limited(1, wait=3600)), slots=slots)
+    runs = [asyncio.create_task(line.run("run", {"account": name}, CONTEXT)) for name in "abcd"]
+    await until(lambda: gate.inside)
+    runs[1].cancel()
+    gate.go_on.set()
+    done = await asyncio.gather(*runs, return_exceptions=True)
+    assert isinstance(done[1], asyncio.CancelledError)
+    assert gate.inside == ["a", "c", "d"]
+    assert len(slots) == 0
+
+
+async def test_place_that_is_handed_to_somebody_who_just_gave_up_goes_to_the_next() -> None:
+    slots, limit = Slots(), ConcurrencyLimit(1, wait=3600)
+    entered: list[str] = []
+
+    async def hold(name: str) -> None:
+        async with slots.taken("a", limit, {}):
+            entered.append(name)
+
+    async with slots.taken("a", limit, {}):
+        tasks = [asyncio.create_task(hold(name)) for name in "bc"]
+        await asyncio.sleep(0)
+    tasks[0].cancel()  # its turn has come, and it has not run yet
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert entered == ["c"]
+    assert len(slots) == 0
+
+
+async def test_waiting_too_long_for_a_place_is_refused() -> None:
+    slots = Slots()
+    async with slots.taken("a", ConcurrencyLimit(1), {}):
+        with pytest.raises(ActionBusy):
+            async with slots.taken("a", ConcurrencyLimit(1, wait=0.01), {}):
+                raise AssertionError
+    assert len(slots) == 0
+
+
+# recording
+
+
+async def test_every_run_is_recorded_with_how_it_ended() -> None:
+    notes: list[tuple[Any, ...]] = []
+
+    async def handler(fail: bool) -> None:
+        if fail:
+            raise NotFound("gone")
+
+    line = pipeline(action(handler), record=lambda *note: notes.append(note))
+    await line.run("run", {"fail": False}, CONTEXT)
+    with pytest.raises(NotFound):
+        await line.run("run", {"fail": True}, CONTEXT)
+    context = dataclasses.replace(CONTEXT, action="pack.run")
+    await line.run_admitted(line.find("run"), {"fail": False}, context)
+    with pytest.raises(NotFound):
+        await line.run_admitted(line.find("run"), {"fail": True}, context)
+    assert [(note[0].action, note[0].principal.user_id, note[1]) for note in notes] == [
+        ("pack.run", "ada", status) for status in ("succeeded", "failed") * 2
+    ]
+    assert all(note[2] > 1_700_000_000 and note[3] >= 0 for note in notes)
+    assert [type(note[4]) for note in notes] == [type(None), NotFound] * 2
+
+
+async def test_performing_what_was_admitted_checks_access_counts_nothing_and_records_nothing() -> None:
+    notes: list[Any] = []
+    limiter = Limiter()
+
+    async def handler(context: ActionContext) -> str:
+        context.progress(1, 2, "half")
+        return context.request_id
+
+    told: list[tuple[float, float | None, str]] = []
+    line = pipeline(
+        action(handler, access="permissions", permissions=["notes.write"]),
+        managers={"rate_limiter": limiter},
+        record=lambda *note: notes.append(note),
+    )
+    outcome, written = await line.perform("pack.run", {}, CONTEXT, lambda *progress: told.append(progress))
+    assert (outcome.status, written, told, notes, limiter.calls) == (
+        "succeeded",
+        b'"request-1"',
+        [(1, 2, "half")],
+        [],
+        [],
+    )
+    with pytest.raises(AuthenticationError):
+        await line.perform("pack.run", {}, dataclasses.replace(CONTEXT, principal=ANONYMOUS), lambda *_: None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import pytest
@@ -57,6 +58,25 @@ async def test_call_that_takes_too_long_is_abandoned_and_counted_until_it_ends()
     assert pool.abandoned == 1
     assert await pool.run(lambda: "other thread") == "other thread"
     release.set()
+    await until_finished(pool)
+
+
+async def test_abandoned_call_keeps_what_it_uses_until_it_ends() -> None:
+    pool, release, journal = WorkerPool(threads=1), threading.Event(), []
+    let_go = asyncio.Event()
+
+    def hold() -> Callable[[], None]:
+        journal.append("held")
+        return let_go.set
+
+    await pool.run(lambda: None, hold=hold)
+    assert journal == []
+    with pytest.raises(CallTimeout):
+        await pool.run(release.wait, timeout=0.01, hold=hold)
+    assert journal == ["held"]
+    assert not let_go.is_set()
+    release.set()
+    await let_go.wait()
     await until_finished(pool)
 
 

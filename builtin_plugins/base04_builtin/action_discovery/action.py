@@ -19,6 +19,7 @@ from base04_builtin.action_discovery.fields import (
     read_timeout,
 )
 from base04_builtin.action_discovery.handler import Handler, HandlerModules, HandlerProblem, check_handler
+from base04_builtin.action_discovery.policy import POLICY_KEYS, read_policy
 from base04_builtin.action_discovery.schema import CompiledSchema, compile_schema
 from base04_builtin.action_discovery.schema_keywords import SchemaPath
 from base04_builtin.action_discovery.sources import PackFile
@@ -27,6 +28,7 @@ from base04_hookspecs.action_discovery import Action, ActionInfo
 ACTION_KEYS: Final = (
     *("summary", "description", "handler", "access", "parameters", "required", "additionalProperties", "returns"),
     *("timeout", "rate_limit", "examples", "$defs"),
+    *POLICY_KEYS,
 )
 
 
@@ -51,6 +53,7 @@ class ActionReader:
         timeout = read_timeout(place)
         summary, description = read_text(place, "summary"), read_text(place, "description")
         arguments = self._arguments()
+        policy = read_policy(place, arguments["properties"])
         compiled = compile_schema(arguments, self._report_argument)
         returns = self._returns()
         result = None if returns is None else compile_schema(returns, self._report_result, fill=False)
@@ -75,8 +78,9 @@ class ActionReader:
             "rate_limit": rate_limit,
             "examples": examples,
             "source": self._source(),
+            "run": policy.described(),
         }
-        return Action(info, **_callables(name, compiled, result, handler, arguments), limits=limits)
+        return Action(info, **_callables(name, compiled, result, handler, arguments), limits=limits, policy=policy)
 
     def _arguments(self) -> dict[str, Any]:
         """Return the schema of the arguments as a whole."""

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import orjson
 import typer
 
+from base04.cli.following import run_to_its_end
 from base04.cli.output import JSONOption, print_json, print_table
 from base04.cli.session import Session
 
@@ -104,11 +105,23 @@ def run_action(
             help="Arguments as name=value, where value is JSON or else text; or one JSON object, or - for stdin."
         ),
     ] = None,
+    background: Annotated[
+        bool,
+        typer.Option("--background", help="Print the execution at once; needs a host that runs."),
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the arguments, and do not run it.")] = False,
     as_json: JSONOption = False,
 ) -> None:
-    """Run an action as the host's own user and print its result, which is JSON with or without --json."""
+    """Run an action as the host's own user and print its result, which is JSON with or without --json.
+
+    On a terminal, what an action says of its progress is shown as a bar.
+    """
     session: Session = ctx.obj
-    print_json(session.ask("POST", f"/actions/{quote(name, safe='')}", read_arguments(arguments or [])))
+    path = f"/actions/{quote(name, safe='')}{'?dry_run=true' if dry_run else ''}"
+    body = read_arguments(arguments or [])
+    if background and session.running_host() is None:
+        raise typer.BadParameter("An action can only go on in a host that runs: start one with `base04 serve`.")
+    print_json(session.converse(lambda ask: run_to_its_end(ask, path, body, wait=not background)))
 
 
 def read_arguments(words: list[str]) -> dict[str, Any]:

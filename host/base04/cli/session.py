@@ -7,9 +7,9 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import unquote
 
 from base04.errors import HostError
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from base04.app_manager import AppManager
     from base04.settings import HostSettings
 
+T = TypeVar("T")
+
 _TIMEOUT_S = 300.0
+_JSON = {"content-type": "application/json"}
 
 
 class CommandRefused(HostError):
@@ -32,7 +35,9 @@ class CommandRefused(HostError):
 class Ask(Protocol):
     """Send a request to a host as its own user, and return the status and the JSON that it answers."""
 
-    def __call__(self, method: str, path: str, body: Any = None) -> Awaitable[tuple[int, Any]]: ...
+    def __call__(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Awaitable[tuple[int, Any]]: ...
 
 
 class Session:
@@ -80,18 +85,29 @@ class Session:
         Raises:
             CommandRefused: the answer is a problem.
         """
-        holder = self.running_host()
-        if holder is not None:
-            status, answer = ask_over_socket(str(holder.get("socket", "")), method, path, body)
-        else:
-            status, answer = asyncio.run(self._ask_own_host(method, path, body, only))
-        if status >= 400:
-            raise CommandRefused(told(answer, status), status, answer if isinstance(answer, dict) else {})
-        return answer
 
-    async def _ask_own_host(self, method: str, path: str, body: Any, only: Iterable[str] | None) -> tuple[int, Any]:
-        async with own_host(self.manager(only)) as ask:
-            return await ask(method, path, body)
+        async def question(ask: Ask) -> Any:
+            return accepted(await ask(method, path, body))
+
+        return self.converse(question, only=only)
+
+    def converse(self, conversation: Callable[[Ask], Awaitable[T]], *, only: Iterable[str] | None = None) -> T:
+        """Ask the running host several things, or one that is started for this conversation; return what came of it."""
+        return asyncio.run(self._converse(conversation, only))
+
+    async def _converse(self, conversation: Callable[[Ask], Awaitable[T]], only: Iterable[str] | None) -> T:
+        holder = self.running_host()
+        if holder is None:
+            async with own_host(self.manager(only)) as ask:
+                return await conversation(ask)
+        socket_path = str(holder.get("socket", ""))
+
+        async def ask_running_host(
+            method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        ) -> tuple[int, Any]:
+            return await asyncio.to_thread(ask_over_socket, socket_path, method, path, body, headers)
+
+        return await conversation(ask_running_host)
 
 
 @contextlib.asynccontextmanager
@@ -102,14 +118,16 @@ async def own_host(manager: AppManager) -> AsyncIterator[Ask]:
     async with manager:
         application = LocalCaller(manager.serve)
 
-        async def ask(method: str, path: str, body: Any = None) -> tuple[int, Any]:
-            return await _ask_application(application, method, path, body)
+        async def ask(
+            method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+        ) -> tuple[int, Any]:
+            return await _ask_application(application, method, path, body, headers or {})
 
         yield ask
 
 
 async def _ask_application(
-    application: Callable[..., Awaitable[None]], method: str, path: str, body: Any
+    application: Callable[..., Awaitable[None]], method: str, path: str, body: Any, headers: Mapping[str, str]
 ) -> tuple[int, Any]:
     location, _, query = path.partition("?")
     scope = {
@@ -122,7 +140,7 @@ async def _ask_application(
         "raw_path": location.encode(),
         "root_path": "",
         "query_string": query.encode(),
-        "headers": [(b"content-type", b"application/json")],
+        "headers": [(name.encode(), value.encode()) for name, value in {**_JSON, **headers}.items()],
         "client": None,
         "server": None,
     }
@@ -140,6 +158,18 @@ async def _ask_application(
     return status, _decoded(b"".join(message.get("body", b"") for message in messages))
 
 
+def accepted(answer: tuple[int, Any]) -> Any:
+    """Return what a host answered.
+
+    Raises:
+        CommandRefused: the answer is a problem.
+    """
+    status, body = answer
+    if status >= 400:
+        raise CommandRefused(told(body, status), status, body if isinstance(body, dict) else {})
+    return body
+
+
 class _SocketConnection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
@@ -154,7 +184,9 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask_over_socket(path: str, method: str, target: str, body: Any = None) -> tuple[int, Any]:
+def ask_over_socket(
+    path: str, method: str, target: str, body: Any = None, headers: Mapping[str, str] | None = None
+) -> tuple[int, Any]:
     """Ask the host that listens on a control socket.
 
     Raises:
@@ -163,7 +195,7 @@ def ask_over_socket(path: str, method: str, target: str, body: Any = None) -> tu
     connection = _SocketConnection(path)
     try:
         content = None if body is None else json.dumps(body)
-        connection.request(method, target, content, {"content-type": "application/json"})
+        connection.request(method, target, content, {**_JSON, **(headers or {})})
         answer = connection.getresponse()
         return answer.status, _decoded(answer.read())
     except (OSError, http.client.HTTPException) as error:

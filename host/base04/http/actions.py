@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,10 +12,12 @@ from starlette.types import Receive, Scope
 
 from base04.generation import Generation
 from base04.http.access import context_of
+from base04.http.action_runs import ActionRuns
 from base04.http.bodies import read_json_as
 from base04.http.exchange import Exchange
 from base04.http.gate import Gate
 from base04.http.json_response import JSONAnswer
+from base04.http.run_options import PLAIN, options_of
 from base04_hookspecs.action_discovery import ActionCatalogue, ActionDiscoveryManager, ActionInfo
 from base04_hookspecs.context import Principal, RequestContext, use_request
 from base04_hookspecs.errors import (
@@ -27,6 +29,9 @@ from base04_hookspecs.errors import (
     UnknownAction,
 )
 
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+
 _INSIDE: Final = frozenset({"module", "handler", "source"})
 """What of an action concerns only those who run the host."""
 
@@ -34,8 +39,10 @@ _INSIDE: Final = frozenset({"module", "handler", "source"})
 class ActionEndpoint:
     """Runs an action for ``POST /actions/{name}``; called ahead of the router."""
 
-    def __init__(self, generation: Generation, gate: Gate, max_body_bytes: int) -> None:
-        self._pipeline, self._gate, self._max_body_bytes = generation.pipeline, gate, max_body_bytes
+    def __init__(self, generation: Generation, gate: Gate, app: AppManager) -> None:
+        self._pipeline, self._gate = generation.pipeline, gate
+        self._max_body_bytes = app.settings.server.max_body_bytes
+        self._runs = ActionRuns(generation, app)
 
     async def __call__(
         self,
@@ -46,8 +53,8 @@ class ActionEndpoint:
         exchange: Exchange,
         scope: Scope,
         receive: Receive,
-    ) -> bytes:
-        """Admit the caller, read the arguments, run the action, and return the result as JSON text."""
+    ) -> bytes | Response:
+        """Admit the caller, read the arguments, run the action, and return the result as JSON text, or the answer."""
         pipeline = self._pipeline
         try:
             action = pipeline.find(name)
@@ -59,14 +66,17 @@ class ActionEndpoint:
         scope["base04.context"] = context
         with use_request(context):
             try:
-                exchange.add_limits(await pipeline.admit(action, context, levels))
+                options = options_of(exchange.fields, scope)
+                exchange.add_limits(await pipeline.admit(action, context, levels, to_run=not options.dry_run))
             except (AuthenticationError, PermissionDenied):
                 await self._gate.count(levels, context, exchange, scope["path"])
                 raise
             args = await read_json_as(exchange.fields, receive, self._max_body_bytes)
             if args is not None and not isinstance(args, dict):
                 raise InvalidInput("The body must be a JSON object.", [Fault("", "This is not an object.")])
-            return await pipeline.run_admitted(action, args, context)
+            if options is PLAIN and not action.policy.background:
+                return await pipeline.run_admitted(action, args, context)
+            return await self._runs.answer(action, args, context, options, scope.get("root_path", ""))
 
 
 def routes(generation: Generation) -> list[Route]:

@@ -19,6 +19,7 @@ from base04_hookspecs import errors
 
 _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (errors.InvalidInput, 422, "invalid-input", "The request is not acceptable"),
+    (errors.HistoryPruned, 410, "history-pruned", "Kept no more"),
     (errors.NotFound, 404, "not-found", "Not found"),
     (errors.UnknownAction, 404, "unknown-action", "There is no such action"),
     (errors.Conflict, 409, "conflict", "Conflict"),
@@ -27,6 +28,7 @@ _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (errors.ManagerUnavailable, 503, "unavailable", "Unavailable just now"),
     (errors.NotSupported, 501, "not-supported", "Not supported"),
     (errors.OutcomeUnknown, 502, "outcome-unknown", "Whether it was done is not known"),
+    (errors.ActionBusy, 503, "action-busy", "The action runs as often as it may"),
     (errors.ActionTimeout, 504, "action-timeout", "The action took too long"),
     (errors.ActionFailed, 500, "action-failed", "The action failed"),
 )
@@ -34,8 +36,10 @@ _HTTP_TITLES: Final = {
     400: "The request is malformed",
     404: "Not found",
     405: "Method not allowed",
+    412: "It has changed meanwhile",
     413: "The body is too large",
     415: "The body has another media type",
+    428: "The request must name what it replaces",
 }
 
 
@@ -60,27 +64,38 @@ def problem(
     **members: Any,
 ) -> Response:
     """Build an answer; ``members`` are the extension members of this kind of problem."""
-    body = {
+    return _answer({**_problem(status, kind, title, detail, request_id), **members}, headers)
+
+
+def _problem(status: int, kind: str, title: str, detail: str, request_id: str) -> dict[str, Any]:
+    return {
         "type": _type(kind),
         "title": title,
         "status": status,
         "detail": detail,
         "request_id": request_id,
-        **members,
     }
-    return Response(orjson.dumps(body, default=str), status, headers, "application/problem+json")
+
+
+def _answer(members: dict[str, Any], headers: dict[str, str] | None) -> Response:
+    return Response(orjson.dumps(members, default=str), members["status"], headers, "application/problem+json")
 
 
 def problem_of(error: Exception, request_id: str) -> Response | None:
     """Return the answer for an error of a kind that a caller may know about, None for any other."""
     if isinstance(error, HTTPException):
         return _of_http_exception(error, request_id)
+    members = problem_members(error, request_id)
+    return None if members is None else _answer(members, _headers(error))
+
+
+def problem_members(error: Exception, request_id: str) -> dict[str, Any] | None:
+    """Return the members of the problem that an error of the host is, None where a caller may not know about it."""
     if isinstance(error, errors.RateLimited):
-        return _of_rate_limit(error, request_id)
+        return {**_problem(429, *_kind_of_limit(error), str(error), request_id), **_members(error)}
     for kind, status, name, title in _STATUS:
         if isinstance(error, kind):
-            detail = str(error) if status != 500 else "The action failed; its log has the reason under this request id."
-            return problem(status, name, title, detail, request_id, headers=_headers(error), **_members(error))
+            return {**_problem(status, name, title, _detail(error, status), request_id), **_members(error)}
     return None
 
 
@@ -103,6 +118,14 @@ def _kind_of(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
+def _detail(error: Exception, status: int) -> str:
+    if status == 500:
+        return "The action failed; its log has the reason under this request id."
+    if type(error) is errors.AuthenticationError:  # neither a token nor a key, which say that they are invalid
+        return "Say who is calling: 'Authorization: Bearer' with a token, or 'X-API-Key' with an API key."
+    return str(error)
+
+
 def internal_error(request_id: str) -> Response:
     """Return the answer for an error that nobody foresaw: it says nothing but where to look."""
     detail = "Something went wrong; the log has the reason under this request id."
@@ -118,17 +141,18 @@ def _of_http_exception(error: HTTPException, request_id: str) -> Response:
     )
 
 
-def _of_rate_limit(error: errors.RateLimited, request_id: str) -> Response:
+def _kind_of_limit(error: errors.RateLimited) -> tuple[str, str]:
     kind, title = _LIMIT_KINDS[bool(error.banned)]
-    members = {
-        "violated-policies": violated(error),
-        "exceeded": list(error.exceeded),
-        "retry_after": error.retry_after,
-    }
-    return problem(429, _LIMITED + kind, title, str(error), request_id, headers=refusal_headers(error), **members)
+    return _LIMITED + kind, title
 
 
 def _members(error: Exception) -> dict[str, Any]:
+    if isinstance(error, errors.RateLimited):
+        return {
+            "violated-policies": violated(error),
+            "exceeded": list(error.exceeded),
+            "retry_after": error.retry_after,
+        }
     if isinstance(error, errors.InvalidInput):
         return {"errors": [{"pointer": fault.pointer, "detail": fault.message} for fault in error.faults]}
     if isinstance(error, errors.UnknownAction):
@@ -139,7 +163,9 @@ def _members(error: Exception) -> dict[str, Any]:
 
 
 def _headers(error: Exception) -> dict[str, str]:
-    if isinstance(error, errors.ManagerUnavailable):
+    if isinstance(error, errors.RateLimited):
+        return refusal_headers(error)
+    if isinstance(error, errors.ManagerUnavailable | errors.ActionBusy):
         return {"retry-after": str(max(1, math.ceil(error.retry_after)))}
     if isinstance(error, errors.AuthenticationError | errors.PermissionDenied):
         return {"www-authenticate": challenge(error)}

@@ -1,0 +1,378 @@
+"""Executions in the background: taken, performed, followed, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import structlog
+
+from base04.executions.history import History
+from base04.executions.live import Live
+from base04.executions.record import ended, queued_row, request_of
+from base04.executions.table import FINAL, ExecutionQuery, ExecutionStatus, ExecutionTable
+from base04.executions.tending import Tending
+from base04_hookspecs.action_discovery import Action
+from base04_hookspecs.context import RequestContext
+from base04_hookspecs.database import DatabaseManager
+from base04_hookspecs.errors import ActionFailed, Base04Error, ManagerUnavailable, NotFound, OutcomeUnknown
+from base04_hookspecs.executor import ExecutionJob, ExecutorManager
+
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+    from base04.pipeline import Pipeline
+
+_LOOK_S: Final = 1.0
+"""How often an execution is looked at that another process runs."""
+
+_WRITES: Final = 6
+"""How often the end of an execution is tried to be written, with pauses that double from half a second."""
+
+_STOP_S: Final = 15.0
+
+_log = structlog.get_logger()
+
+
+class Executions:
+    """All that the host knows of runs of actions; one for the application, whatever generation serves."""
+
+    def __init__(self, app: AppManager) -> None:
+        self._app = app
+        self.settings = app.settings.executions
+        self.owner = uuid.uuid4().hex
+        self.live: dict[str, Live] = {}
+        self.queued: set[str] = set()
+        self.draining = asyncio.Event()
+        self.history = History(self._table_or_none, self.settings.waiting)
+        self._tending = Tending(self)
+        self._kept_table: ExecutionTable | None = None
+        self._bound: ExecutorManager | None = None
+        self._stopping = False
+        self._news = asyncio.Event()
+
+    # The host's own life
+
+    async def adopt(self) -> None:
+        """Give the executor of the generation that serves from now on what there is to do."""
+        executor = self.executor
+        if executor is self._bound:
+            return
+        self._bound = executor
+        if executor is None:
+            return
+        executor.bind(self.perform)
+        try:
+            for identity in list(self.queued):  # which waited in the executor that served before
+                row = await self.table.find(identity)
+                if row is not None:
+                    await executor.submit(_job(row))
+        except ManagerUnavailable as error:
+            self.queued.clear()  # their leases pass, and they are taken then
+            _log.warning("executions that wait cannot be handed on yet", error=str(error))
+
+    async def start(self) -> None:
+        """Begin to look after executions."""
+        self.draining = asyncio.Event()
+        self._stopping = False
+        self.history.open()
+        self._tending.start()
+
+    async def drain(self) -> None:
+        """Begin nothing more, and let go of whoever follows an execution."""
+        self.draining.set()
+        self._tell()
+        for live in self.live.values():
+            live.tell()
+        executor = self.executor
+        if executor is not None:
+            await executor.drain()
+
+    async def stop(self) -> None:
+        """Stop what runs, note what becomes of it, and write the rest of the history."""
+        self._stopping = True
+        self.draining.set()
+        await self._tending.stop()
+        for live in list(self.live.values()):
+            live.stop()
+        try:
+            async with asyncio.timeout(_STOP_S):
+                while self.live:
+                    await next(iter(self.live.values())).changed()
+        except TimeoutError:
+            _log.error("executions did not end in time; they count as interrupted", executions=list(self.live))
+        await self._let_go_of_what_waits()
+        await self.history.close()
+        self._kept_table = self._bound = None
+
+    async def _let_go_of_what_waits(self) -> None:
+        queued, self.queued = self.queued, set()
+        for identity in queued:
+            try:
+                await self.table.change({"id": identity, "status": "queued", "owner": self.owner}, {"lease_until": 0.0})
+            except Base04Error as error:  # its lease passes anyway
+                _log.warning("an execution that waits cannot be let go of", execution=identity, error=str(error))
+
+    # What requests ask for
+
+    async def submit(self, action: Action, args: Mapping[str, Any] | None, context: RequestContext) -> dict[str, Any]:
+        """Take an action that its caller was admitted to, to be performed in the background; return its execution.
+
+        Raises:
+            InvalidInput: the arguments are not as declared.
+            ManagerUnavailable: no database or executor is running, or too many executions wait.
+        """
+        executor = self.executor
+        if executor is None or self._stopping:
+            raise ManagerUnavailable(
+                f"The action {action.name!r} cannot be run in the background: no 'executor' is running just now."
+            )
+        row = queued_row(action, action.validate({} if args is None else args), context)
+        row |= self._held_by(executor)
+        await self.table.add([row])
+        self._hold(row["id"], executor)
+        try:
+            await executor.submit(_job(row))
+        except BaseException:
+            self.queued.discard(row["id"])
+            await asyncio.shield(self.table.remove(row["id"]))
+            raise
+        return await self.get(row["id"])
+
+    async def get(self, execution_id: str) -> dict[str, Any]:
+        """Return an execution as it is now.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = await self.table.find(execution_id)
+        if row is None:
+            raise NotFound(f"There is no execution {execution_id[:100]!r}.")
+        live = self.live.get(execution_id)
+        if live is not None:
+            row["progress"] = live.progress
+        return row
+
+    async def follow(self, execution_id: str, beat_s: float = 3600.0) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield an execution now, and whenever it has changed, until it has ended or the host stops.
+
+        After ``beat_s`` without a change it is yielded as it was.
+
+        Raises:
+            NotFound: there is none.
+        """
+        before: dict[str, Any] | None = None
+        told = time.monotonic()
+        while True:
+            waiter = asyncio.ensure_future(self._change_of(self.live.get(execution_id)))
+            try:
+                row = await self.get(execution_id)
+                if row != before or time.monotonic() - told >= beat_s:
+                    before, told = row, time.monotonic()
+                    yield row
+                if row["status"] in FINAL or self.draining.is_set():
+                    return
+                await waiter
+            finally:
+                waiter.cancel()
+
+    async def _change_of(self, live: Live | None) -> None:
+        """Wait until an execution that runs here changes, and no longer than one that runs elsewhere may take."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_S):
+                await (self._news.wait() if live is None else live.changed())
+
+    def _tell(self) -> None:
+        """Wake whoever follows an execution that does not run here, or not yet."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def ended(self, execution_id: str, within_s: float) -> dict[str, Any] | None:
+        """Wait for the end of an execution, and return it; None where it has not ended in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                async with contextlib.aclosing(self.follow(execution_id)) as rows:
+                    async for row in rows:
+                        if row["status"] in FINAL:
+                            return row
+        return None
+
+    async def cancel(self, execution_id: str) -> dict[str, Any]:
+        """Cancel an execution, and return it; one that has ended stays as it is.
+
+        One that runs ends shortly afterwards.
+
+        Raises:
+            NotFound: there is none.
+        """
+        row = await self.get(execution_id)
+        if row["status"] in FINAL:
+            return row
+        executor = self.executor
+        if await self.table.change({"id": execution_id, "status": "queued"}, ended(row, "cancelled")):
+            self.queued.discard(execution_id)
+            self._tell()
+        else:
+            await self.table.change({"id": execution_id, "status": "running"}, {"cancel": True})
+            live = self.live.get(execution_id)
+            if live is not None:
+                live.cancel()
+                return await self.get(execution_id)
+        if executor is not None:
+            await executor.cancel(execution_id)
+        return await self.get(execution_id)
+
+    async def query(self, query: ExecutionQuery) -> tuple[list[dict[str, Any]], str | None]:
+        """Return executions, newest first, those that wait to be written included, and the id to go on ``before``."""
+        await self.history.written()
+        return await self.table.page(query)
+
+    async def sweep(self) -> int:
+        """Delete what is past its retention, and return how many executions that were. Runs by itself every hour."""
+        table = self._table_or_none()
+        return 0 if table is None else await table.sweep(self.settings.retention, self.settings.most)
+
+    # What the executor asks for
+
+    async def perform(self, execution_id: str) -> None:
+        """Run an execution in this process, to its end; nothing where it is not there to be run."""
+        if self._stopping:
+            return
+        row = await self.table.claim(execution_id, self.owner, self.settings.lease)
+        self.queued.discard(execution_id)
+        if row is None:
+            return
+        live = self.live[execution_id] = Live(row, asyncio.current_task())
+        self._tending.look()
+        self._tell()
+        try:
+            changes = await self._run(row, live)
+            live.ending = True
+            if not live.lost:
+                await self._write_end(execution_id, changes)
+        finally:
+            del self.live[execution_id]
+            live.tell()
+
+    async def _run(self, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
+        """Run it, and return what changes: that it has ended, or that it waits to be run again."""
+        try:
+            with self._app.generation.pin() as generation:
+                return await self._outcome(generation.pipeline, row, live)
+        except asyncio.CancelledError:
+            return self._cancelled(row, live)
+        except Base04Error as error:  # it was not begun: its action is gone, or its caller may not any more
+            return ended(row, "failed", error=error)
+        except Exception as error:  # noqa: BLE001 - whatever it was, the execution has ended; it is logged
+            _log.exception("an execution failed outside of its action", execution=row["id"])
+            return ended(row, "failed", error=ActionFailed(str(error), action=row["action"]))
+
+    async def _outcome(self, pipeline: Pipeline, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
+        args = orjson.loads(row["arguments"])
+        outcome, written = await pipeline.perform(row["action"], args, request_of(row), live.report)
+        if outcome.status == "cancelled":
+            return self._cancelled(row, live)
+        result = written if outcome.error is None else None
+        return {**ended(row, outcome.status, result=result, error=outcome.error), "progress": live.progress}
+
+    def _cancelled(self, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
+        """Return what becomes of what was stopped: it was to be, or it is run again, or it was interrupted."""
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+        if live.cancel_requested:
+            return {**ended(row, "cancelled"), "progress": live.progress}
+        return {**self.given_up(row), "progress": live.progress}
+
+    def given_up(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what becomes of an execution whose process does not run it to its end."""
+        if row["cancel"]:
+            return ended(row, "cancelled")
+        if row["status"] == "queued":
+            return {"lease_until": 0.0}
+        if row["idempotent"] and row["attempt"] < self.settings.max_attempts:
+            return {"status": "queued", "attempt": row["attempt"] + 1, "lease_until": 0.0, "started_at": None}
+        unknown = OutcomeUnknown("The process that ran it ended before it had: what it has done by then is not known.")
+        return ended(row, "interrupted", error=unknown)
+
+    async def _write_end(self, execution_id: str, changes: Mapping[str, Any]) -> None:
+        where = {"id": execution_id, "owner": self.owner, "status": "running"}
+        for attempt in range(_WRITES):
+            try:
+                if not await self.table.change(where, changes) and not attempt:
+                    _log.warning("an execution was taken by another process", execution=execution_id)
+            except (ManagerUnavailable, OutcomeUnknown) as error:
+                _log.warning("the end of an execution cannot be written", execution=execution_id, error=str(error))
+                if self._stopping:
+                    return
+                await asyncio.sleep(2**attempt / 2)
+            else:
+                return
+        _log.error("the end of an execution is lost; it counts as interrupted", execution=execution_id)
+
+    # What they share
+
+    def _hold(self, identity: str, executor: ExecutorManager) -> None:
+        """Keep the lease of one that waits in this process."""
+        if not executor.durable:
+            self.queued.add(identity)
+            self._tending.look()
+
+    async def take(self, row: Mapping[str, Any]) -> None:
+        """Take an execution that nobody looks after: submit it again, or note that it was interrupted."""
+        executor = self.executor
+        changes = self.given_up(row)
+        status: ExecutionStatus = changes.get("status", row["status"])
+        if status == "queued":
+            if executor is None:
+                return
+            changes |= self._held_by(executor)
+        where = {name: row[name] for name in ("id", "status", "owner", "lease_until")}
+        if not await self.table.change(where, changes):
+            return
+        _log.warning("an execution was left behind", execution=row["id"], action=row["action"], now=status)
+        if status == "queued" and executor is not None:
+            self._hold(row["id"], executor)
+            await executor.submit(_job(row))
+
+    def _held_by(self, executor: ExecutorManager) -> dict[str, Any]:
+        """Return who looks after an execution that waits: this process, unless the executor keeps it."""
+        if executor.durable:
+            return {"owner": None, "lease_until": None}
+        return {"owner": self.owner, "lease_until": time.time() + self.settings.lease}
+
+    @property
+    def executor(self) -> ExecutorManager | None:
+        """The executor that serves now, None where there is none."""
+        newest = self._app.newest
+        found = newest.find("executor") if newest is not None else None
+        return found if isinstance(found, ExecutorManager) else None
+
+    @property
+    def table(self) -> ExecutionTable:
+        """Where executions are kept.
+
+        Raises:
+            ManagerUnavailable: no database is running.
+        """
+        table = self._table_or_none()
+        if table is None:
+            raise ManagerUnavailable("Executions cannot be kept or read: no database is running just now.")
+        return table
+
+    def _table_or_none(self) -> ExecutionTable | None:
+        newest = self._app.newest
+        database = newest.find("database") if newest is not None else None
+        if not isinstance(database, DatabaseManager):
+            return None
+        if self._kept_table is None or self._kept_table.database is not database:
+            self._kept_table = ExecutionTable(database)
+        return self._kept_table
+
+
+def _job(row: Mapping[str, Any]) -> ExecutionJob:
+    return {"id": row["id"], "action": row["action"], "priority": row["priority"]}

@@ -1,0 +1,205 @@
+"""Where executions are kept: one table of the default database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from base04.retention import AT_ONCE, delete_oldest
+from base04.time_ids import moment
+from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
+from base04_hookspecs.errors import Conflict
+
+ExecutionStatus = Literal["queued", "running", "succeeded", "failed", "timeout", "cancelled", "interrupted"]
+OPEN: Final = ("queued", "running")
+FINAL: Final = ("succeeded", "failed", "timeout", "cancelled", "interrupted")
+
+TABLE: Final = TableSchema(
+    name="base04_executions",
+    columns=(
+        Column("id", "string", nullable=False),
+        Column("action", "string", nullable=False),
+        Column("status", "string", nullable=False),
+        Column("mode", "string", nullable=False),
+        Column("user_id", "string"),
+        Column("api_key_id", "string"),
+        Column("client_ip", "string"),
+        Column("source", "string"),
+        Column("request_id", "string"),
+        Column("created_at", "timestamp", nullable=False),
+        Column("started_at", "timestamp"),
+        Column("finished_at", "timestamp"),
+        Column("duration", "float"),
+        Column("error", "json"),
+        # Of those in the background alone:
+        Column("arguments", "text"),
+        Column("principal", "json"),
+        Column("result", "text"),
+        Column("progress", "json"),
+        Column("priority", "integer"),
+        Column("attempt", "integer"),
+        Column("idempotent", "boolean"),
+        Column("owner", "string"),
+        Column("lease_until", "timestamp"),
+        Column("cancel", "boolean"),
+    ),
+    primary_key=("id",),
+    indexes=(("action", "id"), ("user_id", "id"), ("status", "id"), ("request_id",), ("owner",)),
+)
+"""``id`` begins with the time it was made at, so that its order is that of executions.
+
+``owner`` is the process that queued or performs it, which renews ``lease_until``; once that has passed, another may
+take it. ``arguments`` and ``principal`` are there until it has ended.
+"""
+
+INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent")
+"""What nobody is shown."""
+
+_AT_ONCE: Final = 500
+_LISTED: Final = tuple(column.name for column in TABLE.columns if column.name not in (*INSIDE, "result"))
+
+
+async def _create_table(database: DatabaseManager) -> None:
+    """The first migration."""
+    await database.ensure_table(TABLE)
+
+
+_MIGRATIONS: Final = (_create_table,)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionQuery:
+    """Which executions are asked for; None asks for any. ``before`` is the id of the last one of the page before."""
+
+    action: str | None = None
+    status: str | None = None
+    mode: str | None = None
+    user_id: str | None = None
+    request_id: str | None = None
+    since: float | None = None
+    until: float | None = None
+    before: str | None = None
+    limit: int = 100
+
+    def where(self) -> dict[str, Any]:
+        """Return the conditions; times are those of ids, which have an index."""
+        named = ("action", "status", "mode", "user_id", "request_id")
+        found: dict[str, Any] = {name: value for name in named if (value := getattr(self, name)) is not None}
+        if self.action is not None and self.action.endswith(".*"):
+            found["action"] = {"prefix": self.action[:-1]}
+        ends = [end for end in (self.before, None if self.until is None else moment(self.until)) if end is not None]
+        bounds: dict[str, str] = {"lt": min(ends)} if ends else {}
+        if self.since is not None:
+            bounds["gte"] = moment(self.since)
+        return {**found, **({"id": bounds} if bounds else {})}
+
+
+class ExecutionTable:
+    """The executions of one database."""
+
+    def __init__(self, database: DatabaseManager) -> None:
+        self.database = database
+        self._there = False
+
+    async def prepare(self) -> None:
+        """Make the table where it is missing; once."""
+        if not self._there:
+            await self.database.migrate("executions", _MIGRATIONS)
+            self._there = True
+
+    async def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Store executions durably."""
+        await self.prepare()
+        await self.database.execute_transaction([{"type": "insert", "table": TABLE.name, "data": row} for row in rows])
+
+    async def remove(self, execution_id: str) -> None:
+        """Forget an execution that was never begun."""
+        where = {"id": execution_id, "status": "queued"}
+        await self.database.execute_transaction([{"type": "delete", "table": TABLE.name, "where": where}])
+
+    async def find(self, execution_id: str) -> dict[str, Any] | None:
+        """Return all that is kept of one, None where there is none."""
+        await self.prepare()
+        rows = await self.database.find(TABLE.name, {"id": execution_id}, limit=1)
+        return rows[0] if rows else None
+
+    async def page(self, query: ExecutionQuery) -> tuple[list[dict[str, Any]], str | None]:
+        """Return executions, newest first, without results, and the id to go on ``before``, None at the end."""
+        await self.prepare()
+        rows = await self.database.find(TABLE.name, query.where(), ("-id",), query.limit + 1, columns=_LISTED)
+        more = len(rows) > query.limit
+        rows = rows[: query.limit]
+        return rows, rows[-1]["id"] if more and rows else None
+
+    async def change(self, where: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
+        """Change the one execution that is as ``where`` says; False where it is not so any more."""
+        await self.prepare()
+        try:
+            return await self.database.execute_transaction([_update(where, data, 1)])
+        except Conflict:
+            return False
+
+    async def claim(self, execution_id: str, owner: str, lease_s: float) -> dict[str, Any] | None:
+        """Begin one that is queued, and return it; None where it is not queued any more."""
+        now = time.time()
+        claimed = await self.change(
+            {"id": execution_id, "status": "queued"},
+            {"status": "running", "owner": owner, "lease_until": now + lease_s, "started_at": now},
+        )
+        return await self.find(execution_id) if claimed else None
+
+    async def tend(
+        self, owner: str, progress: Mapping[str, Mapping[str, Any]], held: Sequence[str], lease_until: float
+    ) -> None:
+        """Write how far executions of an owner are, and renew the leases of those that it holds."""
+        operations = [
+            _update({"id": identity, "owner": owner, "status": "running"}, {"progress": value})
+            for identity, value in progress.items()
+        ]
+        operations += [
+            _update(
+                {"id": {"in": list(held[start : start + _AT_ONCE])}, "owner": owner, "status": {"in": list(OPEN)}},
+                {"lease_until": lease_until},
+            )
+            for start in range(0, len(held), _AT_ONCE)
+        ]
+        if operations:
+            await self.prepare()
+            await self.database.execute_transaction(operations)
+
+    async def owned(self, owner: str) -> dict[str, bool]:
+        """Return what an owner runs, and whether each is to be cancelled."""
+        await self.prepare()
+        where = {"owner": owner, "status": "running"}
+        rows = await self.database.find(TABLE.name, where, columns=("id", "cancel"))
+        return {row["id"]: bool(row["cancel"]) for row in rows}
+
+    async def abandoned(self, now: float) -> list[dict[str, Any]]:
+        """Return some executions that have not ended and whose lease has passed, the oldest first."""
+        await self.prepare()
+        return await self.database.find(
+            TABLE.name, {"status": {"in": list(OPEN)}, "lease_until": {"lt": now}}, ("id",), 100
+        )
+
+    async def sweep(self, retention: float, most: int) -> int:
+        """Delete what ended and is older than ``retention`` seconds, and the oldest beyond a number; return how many.
+
+        What has not ended stays.
+        """
+        await self.prepare()
+        ended: dict[str, Any] = {"status": {"in": list(FINAL)}}
+        old = {**ended, "id": {"lt": moment(time.time() - retention)}}
+        swept = await delete_oldest(self.database, TABLE.name, old, AT_ONCE)
+        beyond = await self.database.count(TABLE.name, ended) - most
+        return swept + (
+            await delete_oldest(self.database, TABLE.name, ended, min(beyond, AT_ONCE)) if beyond > 0 else 0
+        )
+
+
+def _update(where: Mapping[str, Any], data: Mapping[str, Any], expect: int | None = None) -> Operation:
+    found: Operation = {"type": "update", "table": TABLE.name, "where": where, "data": data}
+    if expect is not None:
+        found["expect"] = expect
+    return found
