@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from base04_builtin.websocket.codes import Refusal
 from base04_hookspecs.errors import (
+    ActionBusy,
     ActionFailed,
     ActionTimeout,
     AuthenticationError,
@@ -27,6 +28,7 @@ _CODES: Final[tuple[tuple[type[Base04Error], str], ...]] = (
     (RateLimited, "rate_limited"),
     (UnknownAction, "unknown_action"),
     (ActionTimeout, "timeout"),
+    (ActionBusy, "unavailable"),
     (InvalidInput, "invalid_input"),
     (ManagerUnavailable, "unavailable"),
     (NotFound, "not_found"),
@@ -56,6 +58,6 @@ def _details(exc: Base04Error) -> dict[str, Any]:
         return {"matches": list(exc.matches)}
     if isinstance(exc, InvalidInput):
         return {"faults": [{"pointer": fault.pointer, "message": fault.message} for fault in exc.faults]}
-    if isinstance(exc, ManagerUnavailable):
+    if isinstance(exc, ManagerUnavailable | ActionBusy):
         return {"retry_after": exc.retry_after}
     return {}
