@@ -131,6 +131,18 @@ def test_documented_problem_is_the_one_that_comes(server: Server, documents: dic
     assert answer.json()["type"] in kinds["schema"]["properties"]["type"]["enum"]
 
 
+def test_dry_run_and_background_are_answered_as_documented(server: Server) -> None:
+    with server.client() as client:
+        dry = client.post("/actions/shop.hello?dry_run=true", json={"name": "Ada"})
+        assert dry.json() == {"action": "shop.hello", "dry_run": True, "arguments": {"name": "Ada", "times": 1}}
+        accepted = client.post("/actions/shop.hello", json={"name": "Ada"}, headers={"prefer": "respond-async"})
+        assert accepted.status_code == 202
+        assert client.get(accepted.headers["location"]).json()["action"] == "shop.hello"
+    with server.admin() as client:
+        dry = client.post("/actions/shop.buy?dry_run=true", json={"pin": "1234", "keys": ["a"]})
+        assert dry.json()["arguments"] == {"pin": CONCEALED, "keys": [CONCEALED]}
+
+
 def test_every_caller_gets_a_document_of_their_own(server: Server) -> None:
     with server.client() as client:
         answer = client.get("/openapi.json")

@@ -28,6 +28,7 @@ _CODES: Final[tuple[tuple[type[Base04Error], str], ...]] = (
     (RateLimited, "rate_limited"),
     (UnknownAction, "unknown_action"),
     (ActionTimeout, "timeout"),
+    (ActionBusy, "unavailable"),
     (InvalidInput, "invalid_input"),
     (ManagerUnavailable, "unavailable"),
     (ActionBusy, "unavailable"),

@@ -7,12 +7,12 @@ import sys
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import orjson
 import typer
 
+from base04.cli.arguments import coerced, read_words
 from base04.cli.following import run_to_its_end
 from base04.cli.output import JSONOption, print_json, print_table
-from base04.cli.session import Session
+from base04.cli.session import Ask, Session, accepted
 
 _ROLES = ("action_discovery",)
 
@@ -102,7 +102,7 @@ def run_action(
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Arguments as name=value, where value is JSON or else text; or one JSON object, or - for stdin."
+            help="Arguments as name=value, read by the action's schema; or one JSON object, or - for stdin."
         ),
     ] = None,
     background: Annotated[
@@ -117,32 +117,15 @@ def run_action(
     On a terminal, what an action says of its progress is shown as a bar.
     """
     session: Session = ctx.obj
-    path = f"/actions/{quote(name, safe='')}{'?dry_run=true' if dry_run else ''}"
-    body = read_arguments(arguments or [])
+    words = read_words(arguments or [])
     if background and session.running_host() is None:
         raise typer.BadParameter("An action can only go on in a host that runs: start one with `base04 serve`.")
-    print_json(session.converse(lambda ask: run_to_its_end(ask, path, body, wait=not background)))
+    place = f"/actions/{quote(name, safe='')}"
 
+    async def conversation(ask: Ask) -> Any:
+        body = words or {}
+        if isinstance(words, list) and words:
+            body = coerced(words, accepted(await ask("GET", place))["parameters"])
+        return await run_to_its_end(ask, f"{place}?dry_run=true" if dry_run else place, body, wait=not background)
 
-def read_arguments(words: list[str]) -> dict[str, Any]:
-    """Read ``name=value`` words, one JSON object, or ``-`` for one on standard input."""
-    if len(words) == 1 and (words[0] == "-" or words[0].lstrip().startswith("{")):
-        text = sys.stdin.read() if words[0] == "-" else words[0]
-        try:
-            found = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise typer.BadParameter(f"This is not JSON: {error}.") from error
-        if not isinstance(found, dict):
-            raise typer.BadParameter("The arguments must be a JSON object.")
-        return found
-    return dict(map(_argument, words))
-
-
-def _argument(word: str) -> tuple[str, Any]:
-    name, equals, value = word.partition("=")
-    if not name or not equals:
-        raise typer.BadParameter(f"{word!r} is not written as name=value.")
-    try:
-        return name, orjson.loads(value)
-    except orjson.JSONDecodeError:
-        return name, value
+    print_json(session.converse(conversation))

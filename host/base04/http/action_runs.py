@@ -40,6 +40,8 @@ class ActionRuns:
         """Answer a request; ``root`` is the path under which the host is served."""
         if options.dry_run:
             filled = action.validate({} if args is None else args)
+            if action.conceal is not None:
+                filled = action.conceal(filled)
             return JSONAnswer({"action": action.name, "dry_run": True, "arguments": filled})
         if options.key is None:
             return await self._run(action, args, context, options, root)

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from base04.http.openapi.answers import LIMIT_HEADERS, REQUEST_ID, problem_answers, problem_schemas
+from base04.http.openapi.run_options import ACCEPTED, RUN_PARAMETERS, RUN_SCHEMAS
 from base04.http.openapi.schemas import component
 from base04_hookspecs.action_discovery import Action, ActionInfo, PackInfo
 from base04_hookspecs.context import Principal
@@ -25,7 +26,7 @@ def may_run(action: Action, principal: Principal) -> bool:
 
 def openapi(actions: Iterable[Action], packs: Mapping[str, PackInfo], root_path: str = "") -> dict[str, Any]:
     """Return the document for some actions; ``root_path`` is the prefix under which the host is served."""
-    schemas = problem_schemas()
+    schemas = {**problem_schemas(), **RUN_SCHEMAS}
     paths: dict[str, Any] = {"/actions": {"get": _list()}, "/actions/{name}": {"get": _show()}}
     used: dict[str, None] = {}
     for action in actions:
@@ -39,7 +40,11 @@ def openapi(actions: Iterable[Action], packs: Mapping[str, PackInfo], root_path:
         "paths": paths,
         "components": {
             "schemas": schemas,
-            "responses": {_answer_name(status): answer for status, answer in problem_answers().items()},
+            "parameters": RUN_PARAMETERS,
+            "responses": {
+                "Accepted": ACCEPTED,
+                **{_answer_name(status): answer for status, answer in problem_answers().items()},
+            },
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -55,11 +60,16 @@ def _operation(info: ActionInfo, schemas: dict[str, Any]) -> dict[str, Any]:
         "operationId": name,
         "tags": [info["pack"]],
         "security": _security(info),
+        "parameters": [{"$ref": f"#/components/parameters/{part}"} for part in RUN_PARAMETERS],
         "requestBody": {
             "required": bool(info["parameters"].get("required")),
             "content": {"application/json": _body(info)},
         },
-        "responses": {"200": _result(info, schemas), **_problems(_OF_ACTIONS)},
+        "responses": {
+            "200": _result(info, schemas),
+            "202": {"$ref": "#/components/responses/Accepted"},
+            **_problems(_OF_ACTIONS),
+        },
     }
     for key in ("summary", "description"):
         if info[key]:
@@ -82,7 +92,7 @@ def _result(info: ActionInfo, schemas: dict[str, Any]) -> dict[str, Any]:
     if info["returns"] is not None:
         name = f"{info['name']}.result"
         schemas[name] = component(name, info["returns"], given=False)
-        content["schema"] = {"$ref": f"#/components/schemas/{name}"}
+        content["schema"] = {"anyOf": [{"$ref": f"#/components/schemas/{part}"} for part in (name, "DryRun")]}
     examples = {
         f"example{number}": {"summary": example["summary"], "value": example["result"]}
         for number, example in enumerate(info["examples"], 1)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["base04.testing.actions"]
+
+
+@pytest.fixture
+def action_folders() -> list[Path]:
+    return [Path(__file__).parents[1] / "actions"]
