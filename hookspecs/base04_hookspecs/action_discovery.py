@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NotRequired, Protocol, TypedDict
+from typing import Any, ClassVar, Final, Literal, NotRequired, Protocol, TypedDict
 
 from base04_hookspecs.context import Principal
 from base04_hookspecs.manager import Manager
@@ -13,6 +13,17 @@ from base04_hookspecs.markers import hookspec
 from base04_hookspecs.provider import Provider
 from base04_hookspecs.rate_limiter import RateLimit
 from base04_hookspecs.run_policy import DEFAULT, RunPolicy
+
+CONCEALED: Final = "***"
+"""What stands for a secret wherever arguments and results are written down."""
+
+
+class ActionExample(TypedDict):
+    """What to give an action, for people to try, and what may come of it."""
+
+    summary: str
+    arguments: dict[str, Any]
+    result: NotRequired[Any]
 
 
 class ActionInfo(TypedDict):
@@ -34,8 +45,27 @@ class ActionInfo(TypedDict):
     returns: dict[str, Any] | None
     timeout: float | None
     rate_limit: list[str]
+    examples: list[ActionExample]
     source: str
     run: NotRequired[Mapping[str, Any]]
+
+
+class PackInfo(TypedDict):
+    """What is known of a pack, as JSON.
+
+    ``requires`` is what it needs of Base04 (``base04>=0.1``), empty for anything; ``permissions`` are those that it
+    introduces, each with what it lets one do; ``actions`` are full names.
+    """
+
+    name: str
+    version: str
+    summary: str
+    description: str
+    authors: list[str]
+    requires: str
+    permissions: dict[str, str]
+    actions: list[str]
+    source: str
 
 
 class DefinitionFault(TypedDict):
@@ -69,6 +99,9 @@ class Action:
     ``validate`` takes a caller's arguments and returns new ones with defaults filled, or raises ``InvalidInput`` with
     every fault. ``check_result`` raises ``InvalidInput`` for a result that is not as declared; None checks nothing.
     ``load_handler`` returns the handler; it may import it. Both are pure and quick.
+
+    ``conceal`` and ``conceal_result`` copy arguments, or a result, with ``CONCEALED`` for each secret, also where they
+    are not valid; None where there are no secrets. Whoever writes them down anywhere calls these first.
     """
 
     info: ActionInfo
@@ -77,6 +110,8 @@ class Action:
     check_result: Callable[[Any], None] | None = None
     limits: tuple[RateLimit, ...] = ()
     policy: RunPolicy = DEFAULT
+    conceal: Callable[[Any], Any] | None = None
+    conceal_result: Callable[[Any], Any] | None = None
 
     @property
     def name(self) -> str:
@@ -173,6 +208,10 @@ class ActionDiscoveryManager(Manager):
     @abstractmethod
     async def list_all_actions(self) -> ActionListing:
         """Return all actions by full name."""
+
+    @abstractmethod
+    async def list_packs(self) -> dict[str, PackInfo]:
+        """Return the packs by name, with all their actions, also those that operators have switched off."""
 
     @abstractmethod
     async def get_faults(self) -> list[DefinitionFault]:

@@ -12,7 +12,10 @@ from base04_hookspecs.provider import Provider
 
 
 class ApiKeyInfo(TypedDict):
-    """What is known of a key; never the key itself. Times are seconds since the epoch."""
+    """What is known of a key; never the key itself. Times are seconds since the epoch.
+
+    Uses that another process has not written yet are not in ``last_used_at`` and ``use_count``.
+    """
 
     key_id: str
     user_id: str
@@ -23,6 +26,7 @@ class ApiKeyInfo(TypedDict):
     expires_at: float | None
     revoked_at: float | None
     last_used_at: float | None
+    use_count: int
 
 
 class ApiKeyManager(Manager):
@@ -45,11 +49,12 @@ class ApiKeyManager(Manager):
     ) -> str:
         """Create a key and return it; it cannot be had again. ``expires_in`` is in seconds.
 
-        Within a request, a key can grant no more than the caller holds.
+        Within a request, a key can grant no more than the caller holds, and for a caller who was let in by a key, not
+        for longer: without ``expires_in`` it ends with that key.
 
         Raises:
             InvalidInput: the user id is empty, a permission or the rate limit is malformed.
-            PermissionDenied: the caller does not hold one of the permissions.
+            PermissionDenied: the caller does not hold one of the permissions, or not for that long.
         """
 
     @abstractmethod
@@ -57,7 +62,7 @@ class ApiKeyManager(Manager):
         """Return what is known of a key that is valid now.
 
         Raises:
-            InvalidApiKey: for every other key; ``reason`` says why, for the log.
+            InvalidApiKey: for every other key; its subclass and ``reason`` say why, for the program and its log.
         """
 
     @abstractmethod

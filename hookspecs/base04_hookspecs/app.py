@@ -37,11 +37,37 @@ class ActionSource(TypedDict):
     version: str
 
 
+class ActionPackSource(TypedDict):
+    """A pack that a plugin defines by the hook ``action_packs``, as an action file would hold it."""
+
+    plugin: str
+    definition: Mapping[str, Any]
+
+
 class ApplicationHealth(TypedDict):
     """The health of the whole: the worst status of what is required, and each manager's own report."""
 
     status: HealthStatus
     managers: dict[str, HealthReport]
+
+
+class ReloadReport(TypedDict):
+    """What a reload found, and did unless it was a dry run.
+
+    ``settings`` are the keys that were ``added``, ``removed`` or ``changed``, without their values; ``plugins`` maps
+    the names of those that changed to ``enabled``, ``disabled``, ``failed``, ``gone`` or ``changed``; ``started``,
+    ``renewed`` and ``stopped`` are managers, in the order in which they start. ``restart_needed`` says, in sentences,
+    what takes effect only when the host starts again. ``generation`` is the number of the one that serves.
+    """
+
+    applied: bool
+    settings: list[str]
+    plugins: dict[str, str]
+    started: list[str]
+    renewed: list[str]
+    stopped: list[str]
+    restart_needed: list[str]
+    generation: int
 
 
 class AppManager(ABC):
@@ -107,12 +133,56 @@ class AppManager(ABC):
         """
 
     @abstractmethod
+    async def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and action packs anew, and move over to what has changed, in one step.
+
+        New instances start beside the old ones, for managers whose settings, provider or plugin changed and for whoever
+        depends on them; requests under way go on with the old ones to their end. ``dry_run`` only says what would be
+        done.
+
+        Raises:
+            Conflict: what was found cannot serve; the message says why, and nothing has changed.
+        """
+
+    @abstractmethod
+    async def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on and after restarts; False where it does already.
+
+        Raises:
+            NotFound: there is no such plugin.
+            Conflict: it cannot take part; the message says why, and nothing has changed.
+        """
+
+    @abstractmethod
+    async def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on and after restarts; False where it is out already.
+
+        Raises:
+            NotFound: there is no such plugin.
+            Conflict: it provides a running manager, and ``swap`` is false or nobody else provides it; the message lists
+                who depends on it, and nothing has changed.
+        """
+
+    @abstractmethod
+    async def reload_plugin(self, name: str) -> bool:
+        """Do what ``reload`` does, and renew what a plugin provides even where nothing has changed.
+
+        Raises:
+            NotFound: there is no such plugin.
+            Conflict: what was found cannot serve; the message says why, and nothing has changed.
+        """
+
+    @abstractmethod
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
 
     @abstractmethod
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
+
+    @abstractmethod
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins; asks the plugins each time."""
 
     @abstractmethod
     def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:

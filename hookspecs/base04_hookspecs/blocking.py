@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from base04_hookspecs import (
     action_discovery,
@@ -32,9 +32,9 @@ from base04_hookspecs import (
     vault,
     websocket,
 )
-from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport
+from base04_hookspecs.action_discovery import ActionInfo, ActionListing, DefinitionFault, DiscoveryReport, PackInfo
 from base04_hookspecs.api_key import ApiKeyInfo
-from base04_hookspecs.app import ActionSource, ApplicationHealth
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.database import Migration, Operation, PoolStatus, TableSchema, Where
 from base04_hookspecs.executor import ExecutionJob, Perform, QueueStatus
@@ -46,9 +46,17 @@ from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.rate_limiter import OnUnavailable, RateLimit, RateLimitInfo, RateLimitResult
 from base04_hookspecs.redis import AtomicScript, GapCallback, MessageCallback
 from base04_hookspecs.services import ServiceHook, ServiceInfo
-from base04_hookspecs.state import State, StateCallback, StateChange, StateTransition, StateType, TransitionTable
+from base04_hookspecs.state import (
+    State,
+    StateCallback,
+    StateChange,
+    StateEvent,
+    StateTransition,
+    StateType,
+    TransitionTable,
+)
 from base04_hookspecs.vault import RotationCallback, VaultConnectionInfo
-from base04_hookspecs.websocket import EventHandler, RoomInfo, SessionInfo
+from base04_hookspecs.websocket import EventHandler, Position, RoomHistory, RoomInfo, SessionInfo
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -353,7 +361,21 @@ class StateManager(Manager, Protocol):
         """Call back after changes of a state, of a prefix (``user_*``) or of a type (``type:session``)."""
 
     def unregister_callback(self, state_id: str, callback: StateCallback) -> bool:
-        """Stop calling back; False where there was no such callback."""
+        """Stop calling back in this process; False where there was no such callback."""
+
+    def forget_callback(self, name: str) -> bool:
+        """End a durable callback in all processes, and drop all that waits for it; False where there is none."""
+
+    def get_events(
+        self, name: str | None = None, *, status: Literal["waiting", "parked"] | None = None, limit: int = 100
+    ) -> list[StateEvent]:
+        """Return what durable callbacks have not taken in yet, of one name or of all, in order of version."""
+
+    def retry_event(self, name: str, event_id: str) -> bool:
+        """Deliver a parked event again, now; False where there is no such event."""
+
+    def discard_event(self, name: str, event_id: str) -> bool:
+        """Drop a parked event for good; False where there is no such event."""
 
     def register_transitions(self, state_type: StateType | str, transitions: TransitionTable) -> bool:
         """Add transitions for a type of state, or a type of a plugin's own, to the standard ones."""
@@ -409,6 +431,9 @@ class ActionDiscoveryManager(Manager, Protocol):
     def list_all_actions(self) -> ActionListing:
         """Return all actions by full name."""
 
+    def list_packs(self) -> dict[str, PackInfo]:
+        """Return the packs by name, with all their actions, also those that operators have switched off."""
+
     def get_faults(self) -> list[DefinitionFault]:
         """Return what is wrong with action files as they were last read, ordered by file and line."""
 
@@ -453,8 +478,17 @@ class WebSocketManager(Manager, Protocol):
     def list_rooms(self) -> list[str]:
         """Return the rooms that somebody is in, sorted."""
 
+    def room_history(self, room: str, since: Position | None = None) -> RoomHistory:
+        """Return the events after ``since``, or all that are kept."""
+
     def list_sessions(self, user_id: str | None = None) -> list[SessionInfo]:
         """Return the connections of this process, of one user or all."""
+
+    def get_session(self, sid: str | None = None) -> SessionInfo | None:
+        """Return a connection of this process; without ``sid`` the one being served. None where there is none."""
+
+    def set_metadata(self, metadata: Mapping[str, Any], sid: str | None = None) -> bool:
+        """Note something about a connection, for as long as it lasts; a key with None is forgotten."""
 
     def disconnect(self, sid: str, *, code: int = 1000, reason: str = "") -> bool:
         """Close a connection; False where there is no such one."""
@@ -524,11 +558,26 @@ class AppManager(Protocol):
     ) -> Any:
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
 
+    def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and action packs anew, and move over to what has changed, in one step."""
+
+    def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on and after restarts; False where it does already."""
+
+    def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on and after restarts; False where it is out already."""
+
+    def reload_plugin(self, name: str) -> bool:
+        """Do what ``reload`` does, and renew what a plugin provides even where nothing has changed."""
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins; asks the plugins each time."""
 
     def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:
         """Return a database instance with an access role."""

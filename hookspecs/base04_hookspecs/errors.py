@@ -10,10 +10,23 @@
     │   ├── NotSupported            this provider does not have that part of the contract
     │   ├── InvalidInput            what was given cannot be accepted; carries every fault
     │   ├── NotFound                there is no such thing
+    │   │   └── HistoryPruned       it was there, and is kept no more
     │   └── Conflict                the thing changed, exists already, or does not allow this now
+    │       └── VersionConflict     it has another version than the expected one
     ├── AuthenticationError         the caller did not prove who they are
     │   ├── InvalidToken            with ``reason``, which is for the log alone
+    │   │   ├── MalformedToken      it is not what a token of this issuer looks like
+    │   │   ├── UntrustedToken      no key that is known has signed it
+    │   │   ├── MisusedToken        it is of another type, issuer or audience
+    │   │   ├── ExpiredToken        it has ended
+    │   │   ├── ImmatureToken       it is not valid yet
+    │   │   └── RevokedToken        it was stopped before its end
+    │   │       └── ReusedToken     a refresh token came a second time
     │   └── InvalidApiKey           with ``reason``, which is for the log alone
+    │       ├── MalformedApiKey     its form or its checksum is wrong
+    │       ├── UnknownApiKey       there is no such key
+    │       ├── ExpiredApiKey       it has ended
+    │       └── RevokedApiKey       it was stopped before its end
     ├── PermissionDenied            the caller is known and may not do it
     ├── RateLimited                 too many calls; carries ``retry_after``
     └── ActionError
@@ -83,8 +96,20 @@ class NotFound(ManagerError):
     """There is no such thing."""
 
 
+class HistoryPruned(NotFound):
+    """What is asked for has been there, and is kept no more: begin anew with what is there now."""
+
+
 class Conflict(ManagerError):
     """The thing has changed, exists already, or does not allow this in its present condition."""
+
+
+class VersionConflict(Conflict):
+    """The thing has another version than the expected one. ``version`` is the one that it has."""
+
+    def __init__(self, message: str, *, version: int) -> None:
+        super().__init__(message)
+        self.version = version
 
 
 class AuthenticationError(Base04Error):
@@ -101,15 +126,62 @@ class AuthenticationError(Base04Error):
 
 
 class InvalidToken(AuthenticationError):
-    """The token is malformed, expired, revoked, or not meant for this use."""
+    """The token is malformed, expired, revoked, or not meant for this use.
+
+    Which of these it is, is for the program and its log: the message is the same for all.
+    """
 
     message = "invalid token"
 
 
+class MalformedToken(InvalidToken):
+    """It is not what a token of this issuer looks like: its form, its header, or a claim that is missing."""
+
+
+class UntrustedToken(InvalidToken):
+    """No key that is known, with the algorithm that the key is for, has signed it."""
+
+
+class MisusedToken(InvalidToken):
+    """It is a good token, of another type, of another issuer, or for another audience."""
+
+
+class ExpiredToken(InvalidToken):
+    """It has ended."""
+
+
+class ImmatureToken(InvalidToken):
+    """It is not valid yet, or was issued in the future."""
+
+
+class RevokedToken(InvalidToken):
+    """It, or its family, user, source or key, was stopped before its end."""
+
+
+class ReusedToken(RevokedToken):
+    """It is a refresh token that was used before."""
+
+
 class InvalidApiKey(AuthenticationError):
-    """The API key is malformed, unknown, expired or revoked."""
+    """The API key is malformed, unknown, expired or revoked. The message is the same for all."""
 
     message = "invalid API key"
+
+
+class MalformedApiKey(InvalidApiKey):
+    """Its form or its checksum is wrong; no look-up was needed."""
+
+
+class UnknownApiKey(InvalidApiKey):
+    """There is no key with its public id, or its secret is another."""
+
+
+class ExpiredApiKey(InvalidApiKey):
+    """It has ended."""
+
+
+class RevokedApiKey(InvalidApiKey):
+    """It was stopped before its end."""
 
 
 class PermissionDenied(Base04Error):

@@ -22,6 +22,9 @@ from base04_hookspecs.markers import Use
 
 _BLOCKING: Final = "base04_hookspecs.blocking"
 _POSITIONAL_OR_KEYWORD: Final = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_VALUES: Final = ("str", "int", "float", "bool", str, int, float, bool)
+"""Annotations that need not be resolved: they are those of values."""
+
 _KEYWORD_ONLY: Final = inspect.Parameter.KEYWORD_ONLY
 
 
@@ -127,7 +130,7 @@ def _hints(handler: Any, parameters: Mapping[str, inspect.Parameter]) -> dict[st
     hints: dict[str, Any] = {}
     for name, parameter in parameters.items():
         annotation = parameter.annotation
-        if annotation is inspect.Parameter.empty:
+        if annotation is inspect.Parameter.empty or (annotation in _VALUES and annotation not in names):
             continue
         holder = types.SimpleNamespace(__annotations__={name: annotation})
         try:

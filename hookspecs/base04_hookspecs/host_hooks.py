@@ -120,6 +120,15 @@ def authenticate() -> Iterable[Authenticator]:
 
 
 @hookspec
+def action_packs() -> Iterable[Mapping[str, Any]]:
+    """Define action packs in Python: mappings as an action file holds them, whose ``handler`` may be the function.
+
+    The host calls each implementation once for each discovery of actions. None or an empty iterable defines nothing.
+    What is wrong with a pack is reported with the plugin, as the faults of a file are with the file.
+    """
+
+
+@hookspec
 def before_action() -> Iterable[BeforeAction]:
     """Add what happens before each action, after it was authorised, limited and validated.
 

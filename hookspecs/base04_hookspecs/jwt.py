@@ -12,7 +12,10 @@ from base04_hookspecs.markers import hookspec
 from base04_hookspecs.provider import Provider
 
 ClaimsSource = Callable[[str, str], Awaitable[Mapping[str, Any]]]
-"""Called with the user id and a reference; returns the claims that the user has now, or raises ``InvalidToken``."""
+"""Called with the user id and a reference; returns the claims that the user has now, or raises ``InvalidToken``.
+
+``exp`` among them, in seconds since the epoch, says until when they hold: the access token ends then at the latest.
+"""
 
 
 class TokenPair(TypedDict):
@@ -64,7 +67,7 @@ class JWTManager(Manager):
         """Return the payload of an access token that is valid now.
 
         Raises:
-            InvalidToken: for every other token; ``reason`` says why, for the log.
+            InvalidToken: for every other token; its subclass and ``reason`` say why, for the program and its log.
             ManagerUnavailable: whether it is revoked cannot be known.
         """
 
@@ -77,6 +80,7 @@ class JWTManager(Manager):
 
         Raises:
             InvalidToken: it is not a valid refresh token, or its family is revoked.
+            ReusedToken: it was used before.
         """
 
     @abstractmethod
@@ -86,6 +90,13 @@ class JWTManager(Manager):
     @abstractmethod
     async def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""
+
+    def watch_revocations(self, callback: Callable[[], None]) -> Callable[[], None] | None:
+        """Call back, on the event loop, when tokens that were valid may have been revoked, in whichever process.
+
+        Returns a function that ends it, or None where the provider cannot tell: then ask ``validate_token`` often.
+        """
+        return None
 
     @abstractmethod
     async def revoke_user_tokens(self, user_id: str) -> bool:

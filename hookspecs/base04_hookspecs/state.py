@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from base04_hookspecs.errors import NotSupported
 from base04_hookspecs.manager import Manager
@@ -53,7 +53,11 @@ class State(TypedDict):
 
 
 class StateChange(TypedDict):
-    """One entry of the history: who made which transition, and what the data were before and after it."""
+    """One entry of the history: who made which transition, and what the data were before and after it.
+
+    ``gap`` is there when a durable callback is told of a change while earlier ones of the state are parked for it:
+    their versions.
+    """
 
     event_id: str
     state_id: str
@@ -66,6 +70,24 @@ class StateChange(TypedDict):
     actor: str | None
     request_id: str | None
     at: float
+    gap: NotRequired[list[int]]
+
+
+class StateEvent(TypedDict):
+    """A change that a durable callback has not taken in yet.
+
+    ``parked`` ones have failed as often as they may, and wait for somebody to look at them; their successors do not
+    wait for them. ``due`` is when the next attempt may be made. Times are seconds since the epoch.
+    """
+
+    name: str
+    event_id: str
+    state_id: str
+    version: int
+    status: Literal["waiting", "parked"]
+    attempts: int
+    error: str | None
+    due: float
 
 
 StateCallback = Callable[[StateChange], Awaitable[None] | None]
@@ -122,8 +144,8 @@ class StateManager(Manager):
 
         Raises:
             NotFound: there is no such state.
-            Conflict: the transition is not allowed from the present status (both ends are named), or the version is
-                not the expected one.
+            Conflict: the transition is not allowed from the present status (both ends are named).
+            VersionConflict: the version is not the expected one.
         """
 
     @abstractmethod
@@ -143,7 +165,8 @@ class StateManager(Manager):
         """Delete a state and keep its history; False where there is none.
 
         Raises:
-            Conflict: deletion is not among its allowed transitions, or the version is not the expected one.
+            Conflict: deletion is not among its allowed transitions.
+            VersionConflict: the version is not the expected one.
         """
 
     @abstractmethod
@@ -156,13 +179,40 @@ class StateManager(Manager):
     async def register_callback(self, state_id: str, callback: StateCallback, *, name: str | None = None) -> bool:
         """Call back after changes of a state, of a prefix (``user_*``) or of a type (``type:session``).
 
-        Without ``name``: live, in this process, from now on. With it: durable, at least once, in order of version,
-        by one process at a time; providers without ``durable_callbacks`` raise ``NotSupported``.
+        Without ``name``: live, in this process, from now on. With it: durable, at least once, in order of version for
+        each state, by one process at a time, and again after a restart, with an ``event_id`` for those who must not
+        act twice; what happens while no process has registered the name waits for the next that does. A name has one
+        pattern, the one that was registered last. False where this callback is registered already.
+
+        Raises:
+            Conflict: another callback has that name in this process.
+            NotSupported: there is a name, and the provider lacks ``durable_callbacks``.
         """
 
     @abstractmethod
     async def unregister_callback(self, state_id: str, callback: StateCallback) -> bool:
-        """Stop calling back; False where there was no such callback."""
+        """Stop calling back in this process; False where there was no such callback.
+
+        For a durable one changes go on to be kept, until ``forget_callback``.
+        """
+
+    async def forget_callback(self, name: str) -> bool:
+        """End a durable callback in all processes, and drop all that waits for it; False where there is none."""
+        raise NotSupported(f"{type(self).__name__} has no durable callbacks.")
+
+    async def get_events(
+        self, name: str | None = None, *, status: Literal["waiting", "parked"] | None = None, limit: int = 100
+    ) -> list[StateEvent]:
+        """Return what durable callbacks have not taken in yet, of one name or of all, in order of version."""
+        raise NotSupported(f"{type(self).__name__} has no durable callbacks.")
+
+    async def retry_event(self, name: str, event_id: str) -> bool:
+        """Deliver a parked event again, now; False where there is no such event."""
+        raise NotSupported(f"{type(self).__name__} has no durable callbacks.")
+
+    async def discard_event(self, name: str, event_id: str) -> bool:
+        """Drop a parked event for good; False where there is no such event."""
+        raise NotSupported(f"{type(self).__name__} has no durable callbacks.")
 
     @abstractmethod
     async def register_transitions(self, state_type: StateType | str, transitions: TransitionTable) -> bool:
@@ -171,7 +221,10 @@ class StateManager(Manager):
     def watch(self, state_id: str, *, from_version: int | None = None) -> AsyncIterator[StateChange]:
         """Yield the changes of a state after ``from_version``, or from now on, without end.
 
+        Whoever comes back with the version that they saw last misses nothing. Changes of all processes are seen.
+
         Raises:
+            HistoryPruned: some of the changes after ``from_version`` are kept no more.
             NotSupported: the provider lacks ``watch``.
         """
         raise NotSupported(f"{type(self).__name__} cannot watch states.")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
 
 from base04_hookspecs.action_discovery import RunAction
 from base04_hookspecs.context import Principal
+from base04_hookspecs.errors import NotSupported
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import hookspec
 from base04_hookspecs.provider import Provider
@@ -26,28 +27,69 @@ RoomAuthorizer = Callable[[Principal, str, str], Awaitable[bool | None] | bool |
 """Called with the principal, the room and ``join`` or ``emit``; None leaves the decision to others."""
 
 
+class Position(TypedDict):
+    """A place among the events of a room: ``offset`` counts them from 1, for as long as ``epoch`` is the same.
+
+    A room gets another epoch when its count was lost, or when not every process has got every event.
+    """
+
+    epoch: str
+    offset: int
+
+
 class RoomInfo(TypedDict):
-    """Who is in a room, in all processes: ``users`` are distinct user ids, ``connections`` counts their sockets."""
+    """Who is in a room: ``users`` are distinct user ids, sorted, and ``devices`` has the sockets of each of them.
+
+    ``connections`` is the sum of ``devices``. It covers all processes where the provider has ``presence``.
+    """
 
     room: str
     users: list[str]
     connections: int
+    devices: dict[str, int]
+
+
+class RoomEvent(TypedDict):
+    """One event of a room, as it was sent; ``sender`` is the user whose client emitted it."""
+
+    event: str
+    data: Any
+    sender: NotRequired[str]
+    offset: int
+
+
+class RoomHistory(TypedDict):
+    """The events of a room after some position, oldest first, and the position of the newest (``epoch``, ``offset``).
+
+    ``complete`` tells that none is missing in between.
+    """
+
+    epoch: str
+    offset: int
+    events: list[RoomEvent]
+    complete: bool
 
 
 class SessionInfo(TypedDict):
-    """One connection. ``connected_at`` is in seconds since the epoch."""
+    """One connection. ``connected_at`` is in seconds since the epoch, ``metadata`` what the server noted about it."""
 
     sid: str
     user_id: str | None
     rooms: list[str]
     connected_at: float
+    client_ip: str | None
+    metadata: dict[str, Any]
 
 
 class WebSocketManager(Manager):
     """Connections, rooms, and events to everyone in a room.
 
-    Capabilities: ``presence`` (``get_room_info`` covers all processes), ``recovery`` (missed events can be had),
-    ``shared`` (events reach the connections of other processes).
+    A room is there as long as somebody is in it. Which rooms are for whom, and how much history they have, is up to the
+    provider's settings; ``user_<id>`` is for the user of that id.
+
+    Capabilities: ``presence`` (``get_room_info`` and ``list_rooms`` cover all processes, and clients can hear of users
+    who come and go), ``recovery`` (missed events can be had, or it is said that some are gone), ``shared`` (where the
+    ``redis`` role is shared, events reach the connections of all processes that share it).
     """
 
     role: ClassVar[str] = "websocket"
@@ -73,7 +115,14 @@ class WebSocketManager(Manager):
 
     @abstractmethod
     async def emit_to_room(self, room: str, event: str, data: Any) -> int:
-        """Send an event to everyone in a room and return how many connections of this process it was queued for."""
+        """Send an event to everyone in a room and return how many connections of this process it was queued for.
+
+        With the capability ``shared`` it goes to the connections of other processes too. While the ``redis`` role is
+        away it reaches those of this process, and the others learn afterwards that something is missing.
+
+        Raises:
+            InvalidInput: ``data`` is not JSON, or a name is empty, too long, or not printable.
+        """
 
     @abstractmethod
     async def join_room(self, room: str, sid: str | None = None) -> bool:
@@ -91,9 +140,34 @@ class WebSocketManager(Manager):
     async def list_rooms(self) -> list[str]:
         """Return the rooms that somebody is in, sorted."""
 
+    async def room_history(self, room: str, since: Position | None = None) -> RoomHistory:
+        """Return the events after ``since``, or all that are kept.
+
+        A position of another epoch has none after it that could be told: no events, and not ``complete``.
+
+        Raises:
+            NotSupported: the provider lacks ``recovery``.
+            ManagerUnavailable: the history cannot be read just now.
+        """
+        raise NotSupported(f"{type(self).__name__} keeps no history of rooms.")
+
     @abstractmethod
     async def list_sessions(self, user_id: str | None = None) -> list[SessionInfo]:
         """Return the connections of this process, of one user or all."""
+
+    @abstractmethod
+    async def get_session(self, sid: str | None = None) -> SessionInfo | None:
+        """Return a connection of this process; without ``sid`` the one being served. None where there is none."""
+
+    @abstractmethod
+    async def set_metadata(self, metadata: Mapping[str, Any], sid: str | None = None) -> bool:
+        """Note something about a connection, for as long as it lasts; a key with None is forgotten.
+
+        Without ``sid`` it is the connection being served. False where there is no such one. Clients never see it.
+
+        Raises:
+            InvalidInput: it is not JSON.
+        """
 
     @abstractmethod
     async def disconnect(self, sid: str, *, code: int = 1000, reason: str = "") -> bool:
@@ -105,7 +179,10 @@ class WebSocketManager(Manager):
 
     @abstractmethod
     async def drain(self) -> None:
-        """Tell all clients to come back elsewhere and close their connections. Called before the host stops."""
+        """Tell all clients to come back elsewhere, each after a delay of its own, and close their connections.
+
+        The host calls it before it stops.
+        """
 
 
 @hookspec

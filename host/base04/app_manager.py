@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import dataclasses
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import structlog
 
 from base04.audit import AuditLog
-from base04.contributions import collect
+from base04.blueprint import Blueprint
+from base04.changeover import Changeover
+from base04.contributions import collect, collect_packs
 from base04.data_folder import DataFolder
-from base04.discovery import Discovery, discover
+from base04.discovery import Discovery
 from base04.errors import StopError
 from base04.executions.executions import Executions
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
@@ -24,19 +27,20 @@ from base04.health import HealthMonitor
 from base04.idempotency import Idempotency
 from base04.lifecycle import Started, start_all, stop_each, within
 from base04.limits import RouteChoices
+from base04.module_choices import ModuleChoices
 from base04.pipeline import Pipeline, WorkerPool
-from base04.provider_settings import check_all
 from base04.recovery import Recovery
 from base04.renewal import Renewal
-from base04.resolution import Plan, resolve
+from base04.resolution import Plan
+from base04.retirement import Retirement
 from base04.rotation import Rotation
-from base04.selection import Selection, select
+from base04.selection import Selection
 from base04.settings import HostSettings, load_settings
 from base04.slots import Slots
 from base04_hookspecs import app as contract
 from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.api_key import ApiKeyManager
-from base04_hookspecs.app import ActionSource, ApplicationHealth
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import ManagerUnavailable
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 _log = structlog.get_logger()
+_draft: ContextVar[Blueprint | None] = ContextVar("base04_draft", default=None)
 
 
 class AppManager(contract.AppManager):
@@ -77,21 +82,27 @@ class AppManager(contract.AppManager):
         safe_mode: bool = False,
         only: Iterable[str] | None = None,
     ) -> None:
-        self.settings = load_settings(settings)
-        self._extra_plugins = tuple(plugins)
-        self._safe_mode = safe_mode
-        self._only = None if only is None else tuple(only)
-        self.folder = DataFolder(self.settings.data_dir)
+        loaded = load_settings(settings)
+        self.folder = DataFolder(loaded.data_dir)
+        self.choices = ModuleChoices(self.folder.path)
+        self._blueprint = Blueprint(
+            loaded,
+            self.folder.path,
+            extra_plugins=plugins,
+            safe_mode=safe_mode,
+            only=only,
+            disabled=frozenset() if safe_mode else self.choices.read(),
+        )
+        self._drafts: set[Blueprint] = set()
         self.draining = False
         self.health = HealthMonitor(self, self.settings.server.health_interval)
-        self._discovery: Discovery | None = None
-        self._selection: Selection | None = None
-        self._plan: Plan | None = None
         self._generation: Generation | None = None
         self._lifecycle = asyncio.Lock()
         renewal = Renewal(self)
+        self._changeover = Changeover(self, renewal)
         self._recovery = Recovery(self, renewal)
         self._rotation = Rotation(self, renewal)
+        self._retirement = Retirement(self)
         self.audit = AuditLog(self)
         self.executions = Executions(self)
         kept = self.settings.executions
@@ -103,29 +114,41 @@ class AppManager(contract.AppManager):
     # The way from entry points to running managers
 
     @property
+    def blueprint(self) -> Blueprint:
+        """What this host is; for a manager that is started for the next generation, what it is about to be."""
+        draft = _draft.get()
+        return draft if draft in self._drafts else self._blueprint
+
+    @contextlib.contextmanager
+    def drafting(self, blueprint: Blueprint) -> Iterator[None]:
+        """Let what is started within see the host as it is about to be."""
+        self._drafts.add(blueprint)
+        token = _draft.set(blueprint)
+        try:
+            yield
+        finally:
+            _draft.reset(token)
+            self._drafts.discard(blueprint)
+
+    @property
+    def settings(self) -> HostSettings:
+        """The settings."""
+        return self.blueprint.settings
+
+    @property
     def discovery(self) -> Discovery:
         """All plugins that were found; finds them when first asked."""
-        if self._discovery is None:
-            self._discovery = discover(
-                self.settings.plugins, safe_mode=self._safe_mode, extra_plugins=self._extra_plugins
-            )
-        return self._discovery
+        return self.blueprint.discovery
 
     @property
     def selection(self) -> Selection:
         """The provider of each instance."""
-        if self._selection is None:
-            self._selection = select(self.discovery, self.settings)
-        return self._selection
+        return self.blueprint.selection
 
     @property
     def plan(self) -> Plan:
         """The managers to be, in the order in which they start; imports the chosen providers when first asked."""
-        if self._plan is None:
-            plan = resolve(self.selection, self.settings)
-            check_all(plan, self.folder.path)
-            self._plan = plan if self._only is None else plan.restricted_to(self._only)
-        return self._plan
+        return self.blueprint.plan
 
     async def start(self) -> None:
         """Discover, select, resolve and start everything. Does nothing where it has started."""
@@ -151,7 +174,7 @@ class AppManager(contract.AppManager):
         await self.executions.start()
         self.idempotency.start()
         for name, step in self.generation.contributions.startup:
-            await self._take_step("startup", name, step)
+            await self.take_step("startup", name, step)
         self.health.start()
         self._recovery.start()
         self._rotation.start()
@@ -160,7 +183,9 @@ class AppManager(contract.AppManager):
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
         from base04.http.stack import build_stack
 
-        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(self.discovery))
+        discovery = self.discovery
+        plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
+        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery), plugins)
         generation.pipeline = Pipeline(
             GenerationManagers(generation),
             before=generation.contributions.before_action,
@@ -174,27 +199,34 @@ class AppManager(contract.AppManager):
         generation.asgi = build_stack(generation, self)
         return generation
 
-    async def adopt(self, generation: Generation) -> None:
-        """Let a generation serve from now on, and stop what only the previous one held, once nobody uses it."""
+    async def adopt(self, generation: Generation, blueprint: Blueprint | None = None) -> None:
+        """Let a generation serve from now on, and stop what only the previous one held, once nobody uses it.
+
+        The stopping goes on after this has returned: whoever asked for the change may be using the previous one.
+        """
         websocket = generation.find("websocket")
         if isinstance(websocket, WebSocketManager):
             websocket.bind(self.run_action)
             websocket.bind_authorizers(generation.contributions.authorize_room)
         previous, self._generation = self._generation, generation
-        await self.audit.adopt(generation)
-        await self.executions.adopt()
-        kept = {id(item.manager) for item in generation.running.values()}
+        self._blueprint = blueprint or self._blueprint
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
-        if previous is None:
-            return
-        self._rotation.look()
-        retired = [item for item in self._start_order if id(item.manager) not in kept]
-        await previous.unpinned(self.settings.server.drain_timeout)
-        for item in reversed(retired):  # one by one, so that `stop` finds the rest if this is cancelled
-            self._start_order = [other for other in self._start_order if other.manager is not item.manager]
-            for error in await stop_each([item]):
-                _log.error("a replaced manager failed to stop", error=str(error))
+        await self.audit.adopt(generation)
+        await self.executions.adopt()
+        if previous is not None:
+            self._retirement.begin(previous, generation)
+            self._rotation.look()
+            self._recovery.start()
+
+    def retired(self, generation: Generation) -> list[Running]:
+        """Return what has started and is not part of a generation, in the order in which it started."""
+        kept = {id(item.manager) for item in generation.running.values()}
+        return [item for item in self._start_order if id(item.manager) not in kept]
+
+    def forget(self, item: Running) -> None:
+        """Count a manager as stopped: whoever calls this stops it."""
+        self._start_order = [other for other in self._start_order if other.manager is not item.manager]
 
     async def stop(self) -> None:
         """Stop all managers in reverse order. Does nothing where nothing runs.
@@ -211,7 +243,7 @@ class AppManager(contract.AppManager):
                 await self.executions.drain()
                 await generation.unpinned(self.settings.server.drain_timeout)
                 for name, step in reversed(generation.contributions.shutdown):
-                    await self._take_step("shutdown", name, step)
+                    await self.take_step("shutdown", name, step)
             finally:
                 errors = await asyncio.shield(self._wind_up())
         if errors:
@@ -230,6 +262,7 @@ class AppManager(contract.AppManager):
         return errors
 
     async def _end_background_work(self) -> None:
+        await self._retirement.stop()
         await self._rotation.stop()
         await self._recovery.stop()
         await self.health.stop()
@@ -253,7 +286,8 @@ class AppManager(contract.AppManager):
                     instead_of=choice.replaces.provider.name,
                 )
 
-    async def _take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
+    async def take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
+        """Take a step of a plugin's ``startup`` or ``shutdown``; one that fails is reported and stops nothing."""
         try:
             await within(step(self))
         except Exception:  # noqa: BLE001 - a plugin's step never stops the host; it is reported
@@ -281,8 +315,7 @@ class AppManager(contract.AppManager):
 
             await not_started(scope, receive, send)
         elif scope["type"] == "http":
-            with generation.pin():
-                await generation.asgi(scope, receive, send)
+            await generation.serve(scope, receive, send)
         else:
             await generation.asgi(scope, receive, send)
 
@@ -360,6 +393,28 @@ class AppManager(contract.AppManager):
         with self.generation.pin() as generation:
             return await generation.pipeline.run(name, args, context)
 
+    # Changes while it runs
+
+    async def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and packs anew, and move over to what has changed.
+
+        Raises:
+            Conflict: what was found cannot serve; nothing has changed.
+        """
+        return await self._changeover.reload(dry_run=dry_run)
+
+    async def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on; False where it does already."""
+        return await self._changeover.enable(name)
+
+    async def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on; False where it is out already."""
+        return await self._changeover.disable(name, swap=swap)
+
+    async def reload_plugin(self, name: str) -> bool:
+        """Read everything anew, and renew what a plugin provides even where nothing has changed."""
+        return await self._changeover.renew(name)
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
         running: dict[str, list[str]] = {}
@@ -372,6 +427,10 @@ class AppManager(contract.AppManager):
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
         return list(self.discovery.action_sources)
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins."""
+        return collect_packs(self.discovery)
 
     # The accessors of the specification
 

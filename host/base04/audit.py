@@ -12,6 +12,7 @@ import structlog
 
 from base04.audit_table import AuditQuery, AuditTable
 from base04.denials import Denials
+from base04.lifecycle import within
 from base04.selection import InstanceKey
 from base04_hookspecs.context import LOCAL, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
@@ -31,6 +32,7 @@ REFRESH_REUSED: Final = "jwt.refresh_reused"
 _DATABASE: Final = InstanceKey("database", "default")
 _WAITING: Final = 1024
 _LAST_WRITE_S: Final = 5.0
+_LISTENER_S: Final = 5.0
 _FIRST_SWEEP_S: Final = 60.0
 _SWEEP_S: Final = 3600.0
 
@@ -88,7 +90,7 @@ class AuditLog:
         """Write what was done, then tell the listeners; ``details`` hold no secrets.
 
         Raises:
-            ManagerUnavailable: it cannot be written, so what was done must not be answered.
+            ManagerUnavailable: it cannot be written, so what was done must not be answered. The log has it.
         """
         context = context or current_request() or RequestContext("", LOCAL)
         found: AuditEvent = {
@@ -104,9 +106,10 @@ class AuditLog:
         if table is not None:
             await _add(table, found)
         elif _DATABASE in self._app.generation.down:
+            _log.error("an audit event cannot be written", **_named(found))
             raise ManagerUnavailable("The audit log cannot be written: the database is not up just now.")
         else:  # a host that has no database on purpose
-            _log.info("audit", audit_event=event, outcome=outcome, request_id=context.request_id, details=details)
+            _log.info("audit", **_named(found))
         await self._tell(found)
 
     def deny(self, event: str, reason: str, context: RequestContext, **details: Any) -> None:
@@ -199,7 +202,8 @@ class AuditLog:
     async def _tell(self, event: AuditEvent) -> None:
         for listener in self._app.generation.contributions.audit_event:
             try:
-                await listener({**event, "details": dict(event["details"])})
+                async with asyncio.timeout(_LISTENER_S):  # whoever hangs holds up no answer, and no denial
+                    await within(listener({**event, "details": dict(event["details"])}))
             except Exception:  # noqa: BLE001 - what is told has happened, whoever fails to hear it; it is reported
                 _log.exception("an audit listener failed", audit_event=event["event"], request_id=event["request_id"])
 
@@ -230,8 +234,11 @@ class AuditLog:
 async def _add(table: AuditTable, event: AuditEvent) -> None:
     try:
         await table.add([event])
-    except ManagerUnavailable:
-        raise
     except Base04Error as error:
-        _log.exception("an audit event cannot be written", audit_event=event["event"], request_id=event["request_id"])
+        _log.exception("an audit event cannot be written", **_named(event))
         raise ManagerUnavailable("The audit log cannot be written just now.") from error
+
+
+def _named(event: AuditEvent) -> dict[str, Any]:
+    """Return an event as a log has it, where ``event`` is what the line is about."""
+    return {"audit_event" if name == "event" else name: value for name, value in event.items()}

@@ -23,7 +23,7 @@ from base04.loop_thread import LoopThread
 from base04.proxies import blocking_form, blocking_proxy, refuse_own_thread, run_on_loop
 from base04.settings import HostSettings
 from base04_hookspecs import blocking as contracts
-from base04_hookspecs.app import ActionSource, ApplicationHealth
+from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import Principal
 from base04_hookspecs.errors import Conflict, ManagerUnavailable
 from base04_hookspecs.markers import AccessRole
@@ -215,6 +215,26 @@ class AppManager(contracts.AppManager):
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
         return run_on_loop(self._loop(), self._host.run_action, name, args, principal=principal)
 
+    def reload(self, *, dry_run: bool = False) -> ReloadReport:
+        """Read settings, plugins and packs anew, and move over to what has changed."""
+        report: ReloadReport = run_on_loop(self._loop(), self._host.reload, dry_run=dry_run)
+        return report
+
+    def enable_plugin(self, name: str) -> bool:
+        """Let a plugin take part, from the next request on; False where it does already."""
+        changed: bool = run_on_loop(self._loop(), self._host.enable_plugin, name)
+        return changed
+
+    def disable_plugin(self, name: str, *, swap: bool = False) -> bool:
+        """Take a plugin out, from the next request on; False where it is out already."""
+        changed: bool = run_on_loop(self._loop(), self._host.disable_plugin, name, swap=swap)
+        return changed
+
+    def reload_plugin(self, name: str) -> bool:
+        """Read everything anew, and renew what a plugin provides even where nothing has changed."""
+        changed: bool = run_on_loop(self._loop(), self._host.reload_plugin, name)
+        return changed
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
         return self._host.list_plugins()
@@ -222,6 +242,10 @@ class AppManager(contracts.AppManager):
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
         return self._host.list_action_sources()
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define, by the names of the plugins."""
+        return self._host.list_action_packs()
 
     def get_manager(self, role: str, instance: str = "default") -> Any:
         """Return a blocking proxy of a running manager; its type is in ``base04_hookspecs.blocking``.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from base04.discovery import Discovery
+from base04_hookspecs.app import ActionPackSource
 from base04_hookspecs.host_hooks import AfterAction, AuditListener, Authenticator, BeforeAction, LifecycleStep
 from base04_hookspecs.websocket import RoomAuthorizer
 
@@ -56,6 +57,11 @@ def collect(discovery: Discovery) -> Contributions:
 def collect_commands(discovery: Discovery) -> list[tuple[str, Any]]:
     """Return the plugins' command groups with the plugins' names."""
     return list(_items(discovery, "cli_commands"))
+
+
+def collect_packs(discovery: Discovery) -> list[ActionPackSource]:
+    """Return the action packs that plugins define now."""
+    return [{"plugin": name, "definition": item} for name, item in _items(discovery, "action_packs")]
 
 
 def _items(discovery: Discovery, hook: str) -> Iterator[tuple[str, Any]]:

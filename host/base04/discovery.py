@@ -10,7 +10,7 @@ import importlib.util
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,16 +19,19 @@ import pluggy
 import structlog
 
 from base04.errors import HostError
+from base04.local_imports import LocalImports, file_stamp
 from base04.plugin import HOST_DISTRIBUTION, Candidate, Plugin
 from base04.settings import PluginSettings
 from base04_hookspecs.app import ActionSource
 from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.markers import PROJECT
+from base04_hookspecs.module import ModuleStatus
 from base04_hookspecs.provider import Provider
 from base04_hookspecs.roles import HOOK_SPECIFICATIONS, ROLES
 
 PLUGIN_GROUP: Final = "base04.plugins"
 ACTION_GROUP: Final = "base04.actions"
+DISABLED: Final = "it was switched off: `base04 modules enable` lets it take part again"
 
 _log = structlog.get_logger()
 
@@ -75,6 +78,7 @@ class Discovery:
     registry: HookRegistry
     plugins: dict[str, Plugin] = field(default_factory=dict)
     action_sources: list[ActionSource] = field(default_factory=list)
+    imports: LocalImports = field(default_factory=LocalImports)
 
     @property
     def candidates(self) -> dict[str, list[Candidate]]:
@@ -95,6 +99,8 @@ def discover(
     *,
     safe_mode: bool = False,
     extra_plugins: Iterable[tuple[str, object]] = (),
+    disabled: Container[str] = (),
+    previous: Discovery | None = None,
 ) -> Discovery:
     """Find all plugins, import those that may take part, and ask them for their providers.
 
@@ -102,16 +108,21 @@ def discover(
         settings: what may take part.
         safe_mode: only what comes with Base04, and ``extra_plugins``, takes part.
         extra_plugins: names and plugin objects that the program brings itself.
+        disabled: names of plugins that were switched off.
+        previous: what was found before: local plugins whose files have changed since are imported anew.
     """
-    discovery = Discovery(HookRegistry())
+    discovery = Discovery(HookRegistry(), imports=LocalImports(previous.imports if previous is not None else None))
     loaders: list[tuple[Plugin, Callable[[], Any]]] = [
         *_from_entry_points(settings, safe_mode, discovery),
         *([] if safe_mode else _from_folders(settings, discovery)),
         *((Plugin(name, "program", _target_of(item)), lambda item=item: item) for name, item in extra_plugins),
     ]
     for plugin, load in loaders:
-        _admit(discovery, plugin, load)
-    _find_action_sources(discovery, settings, safe_mode)
+        if plugin.name in disabled:
+            _leave_out(discovery, plugin, DISABLED, "disabled")
+        else:
+            _admit(discovery, plugin, load, previous.plugins.get(plugin.name) if previous is not None else None)
+    _find_action_sources(discovery, settings, safe_mode, disabled)
     discovery.plugins = dict(sorted(discovery.plugins.items()))
     return discovery
 
@@ -132,21 +143,23 @@ def _from_entry_points(
         )
         denied = why_left_out(plugin.name, distribution, settings, safe_mode)
         if denied:
-            _deny(discovery, plugin, denied)
+            _leave_out(discovery, plugin, denied)
         else:
-            yield plugin, _entry_point_loader(point)
+            yield plugin, _entry_point_loader(point, plugin)
 
 
-def _deny(discovery: Discovery, plugin: Plugin, reason: str) -> None:
-    plugin.status, plugin.reason = "denied", reason
+def _leave_out(discovery: Discovery, plugin: Plugin, reason: str, status: ModuleStatus = "denied") -> None:
+    plugin.status, plugin.reason = status, reason
     name = plugin.name if plugin.name not in discovery.plugins else f"{plugin.name} ({plugin.origin})"
     discovery.plugins[name] = plugin
 
 
-def _entry_point_loader(point: importlib.metadata.EntryPoint) -> Callable[[], Any]:
+def _entry_point_loader(point: importlib.metadata.EntryPoint, plugin: Plugin) -> Callable[[], Any]:
     def load() -> Any:
         check_host_requirement(point.dist)
-        return point.load()
+        loaded = point.load()
+        plugin.stamp = (plugin.version, file_stamp(getattr(sys.modules.get(point.module), "__file__", None)))
+        return loaded
 
     return load
 
@@ -200,16 +213,19 @@ def _from_folders(settings: PluginSettings, discovery: Discovery) -> Iterator[tu
                 continue
             plugin = Plugin(module, "path", str(item))
             if _matches(settings.deny, module):
-                _deny(discovery, plugin, "plugins.deny names it")
+                _leave_out(discovery, plugin, "plugins.deny names it")
             else:
-                yield plugin, _local_loader(module, path)
+                yield plugin, _local_loader(plugin, path, discovery.imports)
 
 
-def _local_loader(module: str, folder: Path) -> Callable[[], Any]:
+def _local_loader(plugin: Plugin, folder: Path, imports: LocalImports) -> Callable[[], Any]:
+    module = plugin.name
+
     def load() -> Any:
         if str(folder) not in sys.path:
             sys.path.append(str(folder))  # last, so that a local plugin never hides an installed module
-        loaded = importlib.import_module(module)
+        loaded = imports.load(module, Path(plugin.target))
+        plugin.stamp = imports.stamps[module]
         origin = Path(loaded.__file__ or "").resolve()
         if folder not in origin.parents:
             raise PluginRefused(f"The module name {module!r} is taken by {origin}; rename the plugin.")
@@ -225,7 +241,7 @@ def _raiser(error: Exception) -> Callable[[], Any]:
     return load
 
 
-def _admit(discovery: Discovery, plugin: Plugin, load: Callable[[], Any]) -> None:
+def _admit(discovery: Discovery, plugin: Plugin, load: Callable[[], Any], before: Plugin | None = None) -> None:
     """Import and register one plugin; whatever it raises stays with it."""
     taken = discovery.plugins.get(plugin.name)
     if taken is not None and taken.status == "denied":
@@ -238,6 +254,8 @@ def _admit(discovery: Discovery, plugin: Plugin, load: Callable[[], Any]) -> Non
     began = time.perf_counter()
     try:
         implementation = load()
+        if before is not None and type(before.implementation) is implementation:
+            implementation = before.implementation  # the same class is the same plugin
         plugin.implementation = implementation() if isinstance(implementation, type) else implementation
         discovery.registry.register(plugin.implementation, plugin.name)
         plugin.hooks = sorted(caller.name for caller in discovery.registry.get_hookcallers(plugin.implementation) or ())
@@ -310,7 +328,9 @@ def contract_fits(written_for: str, serves: str) -> bool:
     return wanted[:1] == have[:1] and wanted <= have
 
 
-def _find_action_sources(discovery: Discovery, settings: PluginSettings, safe_mode: bool) -> None:
+def _find_action_sources(
+    discovery: Discovery, settings: PluginSettings, safe_mode: bool, disabled: Container[str]
+) -> None:
     points = importlib.metadata.entry_points(group=ACTION_GROUP)
     for point in sorted(points, key=lambda item: (item.name, _distribution_of(item))):
         distribution, version = _distribution_of(point), point.dist.version if point.dist else ""
@@ -319,6 +339,9 @@ def _find_action_sources(discovery: Discovery, settings: PluginSettings, safe_mo
         if denied:
             if plugin.status == "enabled" and not plugin.hooks:
                 plugin.status, plugin.reason = "denied", denied
+            continue
+        if plugin.name in disabled:
+            plugin.status, plugin.reason = "disabled", DISABLED
             continue
         try:
             check_host_requirement(point.dist)

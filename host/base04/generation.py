@@ -19,7 +19,7 @@ from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import Use
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from base04.pipeline import Pipeline
 
@@ -51,13 +51,15 @@ class Running:
 class Generation:
     """What serves from one moment to the next: whoever pins it uses it, and no other, to the end.
 
-    ``down`` says why an instance of the plan is not running. ``pipeline`` and ``asgi`` are set once, when it is built.
+    ``down`` says why an instance of the plan is not running, ``plugins`` are the objects of those that take part.
+    ``pipeline`` and ``asgi`` are set once, when it is built.
     """
 
     plan: Plan
     running: Mapping[InstanceKey, Running]
     down: Mapping[InstanceKey, str]
     contributions: Contributions
+    plugins: Mapping[str, object] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_numbers))
     pipeline: Pipeline = field(init=False)
     asgi: ASGIApp = field(init=False)
@@ -102,6 +104,16 @@ class Generation:
         """Return a context manager that makes this the generation of the current task until it ends."""
         return Pin(self)
 
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, pinned to its end; as ``pin``, with less to do for each."""
+        self._pins += 1
+        token = _pinned.set(self)
+        try:
+            await self.asgi(scope, receive, send)
+        finally:
+            _pinned.reset(token)
+            self._unpin()
+
     def hold(self) -> Callable[[], None]:
         """Pin it for something that is no task, until the function that is returned is called. Both on the loop."""
         self._pins += 1
@@ -136,10 +148,7 @@ class GenerationManagers:
 
     def __init__(self, generation: Generation) -> None:
         self._generation = generation
-
-    def get(self, role: str, instance: str = "default") -> Manager | None:
-        """Return a running manager, None where there is none."""
-        return self._generation.find(role, instance)
+        self.get = generation.find
 
     def view(self, role: str, use: Use) -> Manager | None:
         """Return what ``Annotated[Contract, Use(...)]`` asks for, None where it is not running."""

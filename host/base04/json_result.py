@@ -20,15 +20,17 @@ def json_result(value: Any) -> tuple[Any, bytes]:
         written = orjson.dumps(value, option=_PLAIN)
     except TypeError:
         written = orjson.dumps(value)
-        _refuse_not_finite(value, written)
+        if b"null" in written:
+            _refuse_not_finite(value)
         return orjson.loads(written), written
-    _refuse_not_finite(value, written)
+    if b"null" in written:
+        _refuse_not_finite(value)
     return value, written
 
 
-def _refuse_not_finite(value: Any, written: bytes) -> None:
+def _refuse_not_finite(value: Any) -> None:
     """orjson writes NaN and infinities as null; only where there is a null need they be looked for."""
-    if b"null" in written and _holds_not_finite(value):
+    if _holds_not_finite(value):
         raise ValueError("It holds a number that is not finite (NaN or an infinity), which JSON does not have.")
 
 

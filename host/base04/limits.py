@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 from base04_hookspecs.context import ANONYMOUS, Principal
 from base04_hookspecs.errors import InvalidInput, InvalidToken, RateLimited
@@ -52,25 +52,27 @@ class Limits:
 
     def __init__(self, find: FindManager, choices: RouteChoices | None = None) -> None:
         self._find = find
-        self._choices = choices or RouteChoices()
+        self._choices = choices if choices else None
 
     async def count(
         self,
         types: Sequence[str],
         principal: Principal,
         client_ip: str | None,
-        path: str,
+        path: str | None,
         action: str | None = None,
         limits: Sequence[RateLimit] = (),
         cost: int = 1,
     ) -> Sequence[LimitState]:
         """Count a call at some levels, and at that of an action with limits of its own; return how they stand.
 
+        ``path`` is what it asked for, None for an action that was called in another way.
+
         Raises:
             RateLimited: one of them refuses, and nothing was counted.
             ManagerUnavailable: it cannot be counted, and is not to pass then.
         """
-        limiter = cast("RateLimiterManager | None", self._find("rate_limiter"))
+        limiter: RateLimiterManager | None = self._find("rate_limiter")  # type: ignore[assignment]  # of that role
         if limiter is None:
             return ()
         identifiers: dict[str, str] = {}
@@ -84,7 +86,7 @@ class Limits:
             replaced = {"action": limits} if replaced is None else {**replaced, "action": limits}
         if not identifiers:
             return ()
-        choice = self._choices.of(path) if self._choices else None
+        choice = self._choices.of(path or f"/actions/{action}") if self._choices is not None else None
         if choice is None:
             result = await limiter.check_rate_limit(
                 tuple(identifiers), identifiers=identifiers, limits=replaced, cost=cost

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import orjson
 import structlog
@@ -148,10 +148,10 @@ class Pipeline:
         Raises:
             UnknownAction: there is none, or several have this short name.
         """
-        discovery = self._managers.get("action_discovery")
+        discovery: ActionDiscoveryManager | None = self._managers.get("action_discovery")  # type: ignore[assignment]
         if discovery is None:
             raise ManagerUnavailable("No 'action_discovery' manager is running just now, so no action can be found.")
-        catalogue = cast(ActionDiscoveryManager, discovery).catalogue()
+        catalogue = discovery.catalogue()
         action = catalogue.find(name)
         if action is None:
             raise _unknown(name, catalogue)
@@ -173,9 +173,7 @@ class Pipeline:
         own = action.limits if to_run else ()
         if context.principal.method == "local" or not (levels or own):
             return ()
-        return await self._limits.count(
-            levels, context.principal, context.client_ip, f"/actions/{action.name}", action.name, own
-        )
+        return await self._limits.count(levels, context.principal, context.client_ip, None, context.action, own)
 
     async def run_admitted(self, action: Action, args: Mapping[str, Any] | None, context: RequestContext) -> bytes:
         """Run an action whose caller was admitted, in the context of the run, and return its result as JSON text.
@@ -183,22 +181,22 @@ class Pipeline:
         Raises:
             Base04Error: as ``run``.
         """
-        if self._before or self._after or self._listened:
+        if self._before or self._after or self._listeners() is not None:
             _, written = await self._complete(action, args, context, None)
             return written
-        call = ActionCall(action.info, action.validate({} if args is None else args), context)
+        valid = action.validate({} if args is None else args)
         began, started = time.time(), time.perf_counter()
         try:
             plan = self._plan(action)
             if plan.alone:
-                result = await supervise(plan.handler(**call.args), plan.timeout, grace=self._grace)
+                result = await supervise(plan.handler(**valid), plan.timeout, grace=self._grace)
             else:
-                result = await self._call(action, call, None)
+                result = await self._call(action, ActionCall(action.info, valid, context), None)
             written = _checked(action, result)[1]
         except GeneratorExit:  # this very run is being closed
             raise
         except BaseException as raised:
-            status, error = failure(call, raised)
+            status, error = failure(ActionCall(action.info, valid, context), raised)
             self._note(context, status, began, time.perf_counter() - started, error)
             if error is raised:
                 raise
@@ -207,11 +205,10 @@ class Pipeline:
             self._record(context, "succeeded", began, time.perf_counter() - started, None)
         return written
 
-    @property
-    def _listened(self) -> bool:
-        """Whether somebody wants to hear of actions that were run."""
-        hooks = cast("HooksManager | None", self._managers.get("hooks"))
-        return hooks is not None and hooks.has_callbacks("action.executed")
+    def _listeners(self) -> HooksManager | None:
+        """Return who tells of actions that were run, None where nobody wants to hear of them."""
+        hooks: HooksManager | None = self._managers.get("hooks")  # type: ignore[assignment]  # what has that role
+        return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
 
     async def _complete(
         self, action: Action, args: Mapping[str, Any] | None, context: RequestContext, report: Report | None
@@ -333,8 +330,8 @@ class Pipeline:
             )
 
     async def _announce(self, call: ActionCall, outcome: ActionOutcome) -> None:
-        hooks = cast("HooksManager | None", self._managers.get("hooks"))
-        if hooks is None or not self._listened:
+        hooks = self._listeners()
+        if hooks is None:
             return
         try:
             await hooks.trigger_hook(

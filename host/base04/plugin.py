@@ -19,7 +19,7 @@ class Plugin:
     """One plugin that was found, whether or not it takes part.
 
     ``target`` is what its entry point names; ``error`` the traceback of what it raised; ``hooks`` the hooks that it
-    implements; ``load_time`` the seconds that importing and registering it took.
+    implements; ``load_time`` the seconds that importing and registering it took; ``stamp`` changes with its files.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Plugin:
     packs: list[str] = field(default_factory=list)
     candidates: list[Candidate] = field(default_factory=list)
     implementation: Any = None
+    stamp: object = None
 
     def fail(self, reason: str, traceback: str = "") -> None:
         """Take the plugin out, and say why."""
@@ -50,7 +51,7 @@ class Plugin:
         values = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
-            if f.name not in ("implementation", "candidates", "hooks", "packs")
+            if f.name not in ("implementation", "candidates", "hooks", "packs", "stamp")
         }
         contributes = {
             "providers": [f"{candidate.role}:{candidate.provider.name}" for candidate in self.candidates],

@@ -28,8 +28,8 @@ class Recovery:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, where anything is down."""
-        if self._app.generation.down:
+        """Begin, where anything is down and nobody tries yet."""
+        if self._app.generation.down and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._until_all_are_up(), name="recovery")
 
     async def stop(self) -> None:

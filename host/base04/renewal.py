@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence, Set
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING
 
 import structlog
 
+from base04.blueprint import Blueprint
 from base04.errors import StartError
 from base04.generation import Generation, Running
 from base04.lifecycle import Started, start_all, stop_each
@@ -40,7 +42,7 @@ class Renewal:
         async with self._turn:
             current = self._current()
             asked = set(keys) & current.running.keys()
-            stale = _stale(self._app.plan, replaced=asked) & current.running.keys()
+            stale = stale_with(self._app.plan, replaced=asked) & current.running.keys()
             if stale:
                 await self._replace(stale, Started(dict(current.running), dict(current.down)), [], all_or_none=True)
                 _log.info("managers were renewed", managers=[str(key) for key in sorted(stale)])
@@ -55,9 +57,34 @@ class Renewal:
             recovered = frozenset(came_up.running.keys() - current.running.keys())
             if recovered:
                 fresh = [came_up.running[key] for key in plan.nodes if key in recovered]
-                await self._replace(_stale(plan, up=recovered), came_up, fresh, all_or_none=False)
+                await self._replace(stale_with(plan, up=recovered), came_up, fresh, all_or_none=False)
                 _log.info("managers came up", managers=[str(key) for key in sorted(recovered)])
             return recovered
+
+    async def move(self, blueprint: Blueprint, renewed: Set[InstanceKey]) -> None:
+        """Let another blueprint serve: new instances of ``renewed`` and of what is new, the others as they are.
+
+        Raises:
+            StartError: an instance that is required, or that ran before, did not start; those that served go on.
+        """
+        async with self._turn:
+            current = self._current()
+            kept = {
+                key: dataclasses.replace(item, node=blueprint.plan.nodes[key])
+                for key, item in current.running.items()
+                if key in blueprint.plan.nodes and key not in renewed
+            }
+            with self._app.drafting(blueprint):
+                started = await start_all(blueprint.plan, self._app, self._app.folder.path, reuse=kept)
+                fresh = [item for key, item in started.running.items() if key not in kept]
+                try:
+                    if lost := started.down.keys() & current.running.keys():
+                        raise StartError(_not_started({key: started.down[key] for key in lost}))
+                    generation = self._app.build(started)
+                except BaseException:
+                    await asyncio.shield(_discard(fresh))
+                    raise
+            await self._app.adopt(generation, blueprint)
 
     def _current(self) -> Generation:
         generation = self._app.newest
@@ -75,8 +102,7 @@ class Renewal:
             renewed = await start_all(plan.part(base.running), self._app, folder, reuse=reuse)
             fresh += [item for key, item in renewed.running.items() if key in stale]
             if all_or_none and renewed.down:
-                reasons = "; ".join(f"{key}: {reason}" for key, reason in renewed.down.items())
-                raise StartError(f"New instances did not start, and the old ones go on. {reasons}")
+                raise StartError(_not_started(renewed.down))
             generation = self._app.build(Started(renewed.running, {**base.down, **renewed.down}))
             await _discard([item for item in fresh if generation.running.get(item.key) is not item])
         except BaseException:
@@ -85,7 +111,7 @@ class Renewal:
         await self._app.adopt(generation)
 
 
-def _stale(
+def stale_with(
     plan: Plan, *, replaced: Set[InstanceKey] = frozenset(), up: Set[InstanceKey] = frozenset()
 ) -> set[InstanceKey]:
     """Return ``replaced``, and whoever holds a manager that is to be replaced, or None for one that came up.
@@ -98,6 +124,11 @@ def _stale(
         if needs & stale or (key not in up and needs & up):
             stale.add(key)
     return stale
+
+
+def _not_started(down: Mapping[InstanceKey, str]) -> str:
+    reasons = "; ".join(f"{key}: {reason}" for key, reason in down.items())
+    return f"New instances did not start, and the old ones go on. {reasons}"
 
 
 async def _discard(running: Sequence[Running]) -> None:

@@ -38,6 +38,7 @@ class Rotation:
         self._app, self._renewal = app, renewal
         self._changed = asyncio.Event()
         self._watched: VaultManager | None = None
+        self._paths: set[str] = set()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -51,11 +52,13 @@ class Rotation:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        self._watched = None
+        self._watched, self._paths = None, set()
 
     def look(self) -> None:
-        """Look soon: another generation serves, perhaps with another vault."""
+        """Look soon: another generation serves, perhaps with another vault, or with secrets where there were none."""
         self._changed.set()
+        if self._task is None:
+            self.start()
 
     async def _run(self) -> None:
         wait_s = _FIRST_WAIT_S
@@ -89,15 +92,17 @@ class Rotation:
 
     async def _watch(self, generation: Generation) -> None:
         vault = generation.find(VAULT.role)
-        if not isinstance(vault, VaultManager) or vault is self._watched:
+        if not isinstance(vault, VaultManager):
             return
+        if vault is not self._watched:
+            self._paths = set()
         paths = {path for node in self._app.plan.nodes.values() for path, _ in node.secrets}
         try:
-            for path in sorted(paths):
+            for path in sorted(paths - self._paths):
                 await vault.watch_secret(path, self._rotated)
         except NotSupported:
             _log.warning("the vault announces no rotations: restart after exchanging a secret", vault=repr(vault))
-        self._watched = vault
+        self._watched, self._paths = vault, self._paths | paths
 
     async def _rotated(self, path: str) -> None:
         _log.info("a secret was exchanged", path=path)

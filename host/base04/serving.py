@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
@@ -54,7 +54,7 @@ async def serve(
     settings = ServerSettings.model_validate({**manager.settings.server.model_dump(), **overrides})
     listener = _listen(settings.host, settings.port, manager.folder)
     with listener, _stopping_by_signals(asyncio.current_task()) as stopping:
-        async with manager:
+        async with manager, _reloading_by_signal(manager):
             served = _config(HostApplication(manager), settings) if app is None else _config(app, settings, "on")
             await _serve_until_told(manager, served, settings, listener, on_ready, stopping)
 
@@ -98,6 +98,35 @@ def _stopping_by_signals(task: asyncio.Task[Any] | None) -> Iterator[_Stopping]:
         for number in handled:
             with contextlib.suppress(ValueError, RuntimeError):
                 loop.remove_signal_handler(number)
+
+
+@contextlib.asynccontextmanager
+async def _reloading_by_signal(manager: AppManager) -> AsyncIterator[None]:
+    """Let SIGHUP have the host read everything anew; what is wrong then is logged and changes nothing."""
+    loop = asyncio.get_running_loop()
+    under_way: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        try:
+            await manager.reload()
+        except Exception as error:  # noqa: BLE001 - the host goes on as it is, whatever was found; it is reported
+            _log.error("the host was not reloaded", error=str(error))
+
+    def begin() -> None:
+        task = asyncio.create_task(reload(), name="reload")
+        under_way.add(task)
+        task.add_done_callback(under_way.discard)
+
+    with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: nobody signals there
+        loop.add_signal_handler(signal.SIGHUP, begin)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError, RuntimeError):
+            loop.remove_signal_handler(signal.SIGHUP)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 async def _serve_until_told(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -31,8 +32,16 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 _CONFIG = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+StatePattern = Annotated[str, Field(pattern=r"^[^*]*\*?$", min_length=1)]
+Permission = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$")]
+
+
 class ServerSettings(BaseModel):
-    """How the host serves HTTP."""
+    """How the host serves HTTP.
+
+    ``state_permissions`` says which permission states need whose ids match, such as ``{"user_*": users}``: then
+    ``users.read`` and ``users.write`` instead of ``state.read`` and ``state.write``. The longest pattern counts.
+    """
 
     model_config = _CONFIG
 
@@ -43,6 +52,7 @@ class ServerSettings(BaseModel):
     drain_timeout: Duration = 30.0
     health_interval: Duration = 5.0
     denial_cost: Annotated[int, Field(ge=1, le=1000)] = 10
+    state_permissions: dict[StatePattern, Permission] = Field(default_factory=dict)
     rate_limit_on_unavailable: OnUnavailable | dict[str, OnUnavailable] | None = None
 
 
@@ -133,11 +143,20 @@ class HostSettings(BaseModel):
     executions: ExecutionSettings = ExecutionSettings()
 
     _document: SettingsDocument = PrivateAttr(default_factory=SettingsDocument)
+    _read_again: Callable[[], HostSettings] | None = PrivateAttr(default=None)
 
     @property
     def document(self) -> SettingsDocument:
         """The settings as they were written, with the places of their keys."""
         return self._document
+
+    def read_again(self) -> HostSettings:
+        """Read the same file, environment and overrides as they are now.
+
+        Raises:
+            SettingsError: with every fault, its key and its place.
+        """
+        return self if self._read_again is None else self._read_again()
 
     def role(self, role: str) -> RoleSettings:
         """Return the settings of a role, the defaults where nothing was written."""
@@ -159,6 +178,7 @@ def load_settings(
     """
     if isinstance(source, HostSettings):
         return source
+    given = environ
     environ = process_environment() if environ is None else environ
     document = merge(_written(source), read_environment(environ))
     document = merge(document, SettingsDocument(dict(overrides or {})))
@@ -166,6 +186,7 @@ def load_settings(
     settings = validate(HostSettings, document)
     _refuse_early_secrets(document)
     settings._document = document
+    settings._read_again = partial(load_settings, source, environ=given, overrides=overrides)
     return settings
 
 

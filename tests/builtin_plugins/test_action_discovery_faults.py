@@ -83,6 +83,7 @@ def places(reading: PackReading) -> list[tuple[int, int, str]]:
         (b"pack: p\nversion: \xff\n", 2, 10, "The file is not UTF-8."),
         (b"pack: p\nversion: \x00\n", 2, 10, "The character U+0000 is not allowed in YAML."),
         ("[" * 100_000, 1, 66, "nested more than 64 deep"),
+        ("é: x\r\nb:\n- " + "[" * 100_000, 3, 66, "nested more than 64 deep"),
         ("- " * 100_000, 1, 131, "nested more than 64 deep"),
         ("{a: " * 100_000, 1, 258, "nested more than 64 deep"),
         ("#" * (MAX_BYTES + 1), 1, 1, "The file is larger than 1024 KiB"),
@@ -178,7 +179,7 @@ def test_plain_values_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         ("run: {handler: '.handlers:run', idempotent: true, retry: 99}", 4, 60, "'attempts' must be a whole number from 2 to 10."),
         ("run: {handler: '.handlers:run', idempotent: true, retry: [3]}", 4, 60, "'retry' must be a number, or a mapping"),
         ("run: {handler: '.handlers:run', idempotent: true, retry: {delay: 1s}}", 4, 53, "The key 'attempts' is missing."),
-        ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, on: [timeuot]}}", 4, 78, "did you mean 'timeout'?"),
+        ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, when: [timeuot]}}", 4, 80, "did you mean 'timeout'?"),
         ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, delay: soon}}", 4, 81, "'soon' is not a duration"),
         ("run: {handler: '.handlers:run', concurrency: 0}", 4, 48, "'limit' must be a whole number from 1 to"),
         ("run: {handler: '.handlers:run', concurrency: {limit: 1, bye: x}}", 4, 59, "The key 'bye' is not known; did you mean 'by'?"),
@@ -199,6 +200,15 @@ def test_plain_values_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         ("run: {handler: '.handlers:run', parameters: {name: {default: 5, type: string}}}", 4, 64, 'The default is refused by its own schema: 5 is not of type "string".'),
         ("run: {handler: '.handlers:run', parameters: {name: {default: {x: a}, properties: {x: {type: integer}}}}}", 4, 64, "refused by its own schema at '/x'"),
         ("run: {handler: '.handlers:run', parameters: {name: {if: {properties: {x: {default: 1}}}}}}", 4, 77, "never filled in"),
+        ("run: {handler: '.handlers:run', parameters: {name: {secret: maybe}}}", 4, 63, "'secret' must be true or false."),
+        ("run: {handler: '.handlers:run', parameters: {name: {secret: true, default: x}}}", 4, 69, "A secret has no default"),
+        ("run: {handler: '.handlers:run', examples: {}}", 4, 45, "'examples' must be a list"),
+        ("run: {handler: '.handlers:run', examples: [5]}", 4, 46, "An example is a mapping with 'arguments'."),
+        ("run: {handler: '.handlers:run', examples: [{argument: {}}]}", 4, 47, "did you mean 'arguments'?"),
+        ("run: {handler: '.handlers:run', examples: [{summary: x}]}", 4, 46, "The key 'arguments' is missing."),
+        ("run: {handler: '.handlers:run', examples: [{arguments: 5}]}", 4, 58, "'arguments' must be a mapping"),
+        ("run: {handler: '.handlers:run', parameters: {name: {type: string}}, examples: [{arguments: {name: 5}}]}", 4, 101, 'The example is refused by the action\'s own schema: the value is not of type "string".'),
+        ("run: {handler: '.handlers:run', returns: {type: integer}, examples: [{arguments: {}, result: x}]}", 4, 96, "The example is refused"),
         ("run: {handler: '.handlers:run', returns: 5}", 4, 44, "'returns' must be a mapping"),
         ("run: {handler: '.handlers:run', returns: {type: objct}}", 4, 51, "did you mean 'object'?"),
         ("run: {handler: '.handlers:run', $defs: [a]}", 4, 42, "'$defs' must be a mapping"),
@@ -224,6 +234,15 @@ def test_action_fault_is_told_at_its_place(tmp_path: Path, action: str, line: in
         ("pack: my pack\nversion: 1.0.0\nactions: {}\n", 1, 7, "The name 'my pack' cannot be used"),
         ("pack: p\nversion: 1.10\nactions: {}\n", 2, 10, "is read as a number: put it in quotes"),
         ("pack: p\nversion: new\nactions: {}\n", 2, 10, "The version 'new' cannot be used"),
+        ("pack: p\nversion: 1.0.0\nrequires: base04>=99\n", 3, 11, "The pack needs base04>=99, and this is base04 "),
+        ("pack: p\nversion: 1.0.0\nrequires: flask>=1\n", 3, 11, "cannot be read: write for example 'base04>=0.1'."),
+        ("pack: p\nversion: 1.0.0\nrequires: 'base04 >> 1'\n", 3, 11, "cannot be read"),
+        ("pack: p\nversion: 1.0.0\nrequires: 5\n", 3, 11, "cannot be read"),
+        ("pack: p\nversion: 1.0.0\nauthors: Ada\n", 3, 10, "'authors' must be a list."),
+        ("pack: p\nversion: 1.0.0\nauthors: [Ada, 5]\n", 3, 16, "5 is not a text."),
+        ("pack: p\nversion: 1.0.0\npermissions: [a]\n", 3, 14, "'permissions' must be a mapping"),
+        ("pack: p\nversion: 1.0.0\npermissions: {'a.*': x}\n", 3, 15, "The permission 'a.*' cannot be introduced"),
+        ("pack: p\nversion: 1.0.0\npermissions: {a: 5}\n", 3, 18, "must be a text"),
         ("pack: p\nversion: 1.0.0\nacctions: {}\n", 3, 1, "The key 'acctions' is not known; did you mean 'actions'?"),
     ],
 )
@@ -264,6 +283,9 @@ def test_good_pack_uses_everything_that_is_allowed(tmp_path: Path) -> None:
 pack: p
 version: "1.0"
 description: All of it.
+authors: [Ada Lovelace <ada@example.org>]
+requires: base04>=0.1
+permissions: {a.b: Do all of it}
 $defs: {name: {type: string}}
 actions:
   all:
@@ -280,8 +302,9 @@ actions:
     idempotent: true
     mode: background
     priority: -3
-    retry: {attempts: 4, delay: 100ms, backoff: 3, max_delay: 2s, on: [unavailable, failed]}
+    retry: {attempts: 4, delay: 100ms, backoff: 3, max_delay: 2s, when: [unavailable, failed]}
     concurrency: {limit: 2, by: name, wait: 1s}
+    examples: [{summary: Once, arguments: {name: x, more: 1}, result: {o: 5}}]
   plain: {handler: .handlers:plain}
 """
     reading = read(tmp_path, content)
@@ -295,9 +318,16 @@ actions:
     assert everything.policy == RunPolicy(True, True, -3, retry, slots)
     assert everything.info["run"] == everything.policy.described()
     assert plain.policy == RunPolicy()
-    assert everything.info["source"].endswith("pack.yaml:6")
+    assert everything.info["source"].endswith("pack.yaml:9")
     assert everything.validate({"name": "x", "more": 1.0}) == {"name": "x", "more": 1}
     assert plain.validate({}) == {}
+    assert everything.info["examples"] == [
+        {"summary": "Once", "arguments": {"name": "x", "more": 1}, "result": {"o": 5}}
+    ]
+    info = reading.pack.info
+    assert (info["authors"], info["requires"]) == (["Ada Lovelace <ada@example.org>"], "base04>=0.1")
+    assert info["permissions"] == {"a.b": "Do all of it"}
+    assert info["actions"] == ["p.all", "p.plain"]
 
 
 def test_every_format_and_keyword_is_one_that_the_validator_knows() -> None:

@@ -36,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def discovery(host: RecordingHost, *folders: Path) -> YamlActionDiscoveryManager:
-    return YamlActionDiscoveryManager(ActionDiscoverySettings(folders=folders), host.as_app)
+    return YamlActionDiscoveryManager(ActionDiscoverySettings(folders=folders, watch=False), host.as_app)
 
 
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str, **files: str) -> ActionSource:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import re
 import string
+import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from base04.testing.conformance.api_key import ApiKeyConformance
-from base04_builtin.api_key import api_key_providers
+from base04_builtin.api_key import api_key_providers, key_text
 from base04_builtin.api_key.database import VAULT_KEY, VAULT_PATH, ApiKeySettings, DatabaseApiKeyManager
 from base04_builtin.database.sqlite.manager import SqliteDatabaseManager
 from base04_builtin.database.sqlite.settings import SqliteSettings
@@ -27,12 +29,17 @@ from base04_hookspecs.context import ANONYMOUS, Principal, RequestContext, use_r
 from base04_hookspecs.database import Operation
 from base04_hookspecs.errors import (
     ConfigurationError,
+    ExpiredApiKey,
     InvalidApiKey,
     InvalidInput,
     InvalidToken,
+    MalformedApiKey,
     ManagerUnavailable,
     NotFound,
+    OutcomeUnknown,
     PermissionDenied,
+    RevokedApiKey,
+    UnknownApiKey,
 )
 
 NOW = 1_800_000_000.0
@@ -52,7 +59,8 @@ class Clock:
 class WatchedDatabase(SqliteDatabaseManager):
     """SQLite that counts, can be cut off, and can make a look-up wait for the test."""
 
-    cut_off = False
+    cut_off = lose_answers = False
+    whole = True
     finds = 0
     updates = 0
     gate: asyncio.Event | None = None
@@ -69,8 +77,14 @@ class WatchedDatabase(SqliteDatabaseManager):
 
     async def execute_transaction(self, operations: Sequence[Operation]) -> bool:
         self._fail()
-        self.updates += sum(set(operation.get("data", ())) == {"last_used_at"} for operation in operations)
-        return await super().execute_transaction(operations)
+        self.updates += sum(set(operation.get("data", ())) == {"last_used_at", "use_count"} for operation in operations)
+        done = await super().execute_transaction(operations)
+        if self.lose_answers:
+            raise OutcomeUnknown("The test has lost the answer.")
+        return done
+
+    def supports_transactions(self) -> bool:
+        return self.whole
 
     def _fail(self) -> None:
         if self.cut_off:
@@ -114,7 +128,7 @@ async def open_parts(folder: Path) -> AsyncIterator[Parts]:
             await dependency.start()
         yield parts
     finally:
-        parts.database.cut_off, parts.database.gate = False, None
+        parts.database.cut_off, parts.database.lose_answers, parts.database.gate = False, False, None
         for manager in (*parts.managers, *dependencies):
             await manager.stop()
 
@@ -228,6 +242,64 @@ async def test_wrong_secret_for_a_known_id_is_refused(parts: Parts, keys: Databa
     with pytest.raises(NotFound):
         await keys.get_api_key_info(first)
     assert await keys.revoke_api_key(first) is False
+
+
+async def test_wrong_key_costs_the_same_work_however_much_of_it_is_right(
+    parts: Parts, keys: DatabaseApiKeyManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is compared are whole digests, so that how long it takes says nothing of how far a guess was right."""
+    work: list[tuple[str, int]] = []
+    compare = hmac.compare_digest
+
+    def digest_of(key: str, pepper: bytes) -> str:
+        work.append(("digest", len(key)))
+        return key_text.digest_of(key, pepper)
+
+    def compare_digest(expected: str, given: str) -> bool:
+        work.append(("compare", len(expected)))
+        return compare(expected, given)
+
+    async def done_for(key: str) -> list[tuple[str, int]]:
+        work.clear()
+        finds = parts.database.finds
+        await reason_against(keys, key)
+        return [*work, ("finds", parts.database.finds - finds)]
+
+    keys = await parts.start(cache_max_age=0)
+    key = await keys.generate_api_key("123")
+    monkeypatch.setattr("base04_builtin.api_key.database.digest_of", digest_of)
+    monkeypatch.setattr("base04_builtin.api_key.database.hmac.compare_digest", compare_digest)
+    wrong = [sealed(key[:place] + ("x" if key[place] != "x" else "y") * (46 - place)) for place in range(4, 46)]
+    assert [len(guess) for guess in wrong] == [len(key)] * 42
+    found = [await done_for(guess) for guess in wrong]
+    assert found == [[("digest", 52), ("compare", 64), ("finds", 1)]] * 42
+
+
+def sealed(body: str) -> str:
+    """Return a key whose checksum is right."""
+    number, digits = zlib.crc32(body.encode()), ""
+    for _ in range(6):
+        number, digit = divmod(number, 62)
+        digits = ALPHABET[digit] + digits
+    return body + digits
+
+
+async def test_error_says_which_check_failed_and_the_client_hears_the_same(
+    parts: Parts, keys: DatabaseApiKeyManager
+) -> None:
+    revoked, ending = await keys.generate_api_key("123"), await keys.generate_api_key("123", expires_in=60)
+    await keys.revoke_api_key(revoked)
+    parts.clock.now = NOW + 60
+    unknown = sealed("b04_" + "0" * 42)
+    cases = [
+        (MalformedApiKey, unknown[:-1]),
+        (UnknownApiKey, unknown),
+        (RevokedApiKey, revoked),
+        (ExpiredApiKey, ending),
+    ]
+    for kind, key in cases:
+        with pytest.raises(kind, match=r"^invalid API key$"):
+            await keys.validate_api_key(key)
 
 
 async def test_another_pepper_makes_keys_unknown(parts: Parts, keys: DatabaseApiKeyManager) -> None:
@@ -345,6 +417,40 @@ async def test_caller_cannot_roll_a_key_that_grants_more(keys: DatabaseApiKeyMan
     assert (await keys.validate_api_key(strong))["user_id"] == "root"
 
 
+def let_in_by(key: str, *permissions: str) -> use_request:
+    return use_request(
+        RequestContext("r1", Principal("123", permissions, "api_key", api_key_id=key[4:16]), source="http")
+    )
+
+
+async def test_key_makes_none_that_outlives_it(parts: Parts, keys: DatabaseApiKeyManager) -> None:
+    maker, lasting = await keys.generate_api_key("123", ["*"], expires_in=60), await keys.generate_api_key("123")
+    with let_in_by(maker, "*"):
+        parts.clock.now = NOW + 20
+        assert (await keys.get_api_key_info(await keys.generate_api_key("123")))["expires_at"] == NOW + 60
+        sooner = await keys.generate_api_key("123", expires_in=40)
+        assert (await keys.get_api_key_info(sooner))["expires_at"] == NOW + 60
+        for call in (keys.generate_api_key("123", expires_in=40.5), keys.roll_api_key(lasting)):
+            with pytest.raises(PermissionDenied, match="outlives"):
+                await call
+        assert (await keys.get_api_key_info(await keys.roll_api_key(maker, overlap=5)))["expires_at"] == NOW + 60
+    assert (await keys.validate_api_key(lasting))["expires_at"] is None
+
+
+async def test_key_without_an_end_makes_others_without_one(keys: DatabaseApiKeyManager) -> None:
+    maker = await keys.generate_api_key("123", ["*"])
+    with let_in_by(maker, "*"):
+        assert (await keys.get_api_key_info(await keys.generate_api_key("123")))["expires_at"] is None
+
+
+async def test_revoked_key_makes_no_other(keys: DatabaseApiKeyManager) -> None:
+    maker = await keys.generate_api_key("123", ["*"])
+    with let_in_by(maker, "*"):  # a request, or a token of the key, that began before
+        await keys.revoke_api_key(maker)
+        with pytest.raises(PermissionDenied, match="not valid any more"):
+            await keys.generate_api_key("123")
+
+
 async def test_permissions_are_kept_once_and_in_order(keys: DatabaseApiKeyManager) -> None:
     key = await keys.generate_api_key("123", ["b", "a", "b", "users.*", "*"])
     assert (await keys.validate_api_key(key))["permissions"] == ["b", "a", "users.*", "*"]
@@ -441,10 +547,10 @@ async def test_look_up_that_fails_is_no_invalid_key(parts: Parts, keys: Database
 # Last use
 
 
-async def last_used(parts: Parts, key: str) -> float | None:
+async def stored(parts: Parts, key: str) -> tuple[float | None, int | None]:
+    """Return when the database says that a key was last used, and how often."""
     (row,) = await parts.database.find("base04_api_keys", {"key_id": key[4:16]})
-    moment: float | None = row["last_used_at"]
-    return moment
+    return row["last_used_at"], row["use_count"]
 
 
 async def test_last_uses_are_stored_in_batches_and_at_the_end(parts: Parts) -> None:
@@ -455,10 +561,11 @@ async def test_last_uses_are_stored_in_batches_and_at_the_end(parts: Parts) -> N
         await keys.validate_api_key(key)
     assert parts.database.updates == 0
     assert (await keys.get_api_key_info(key))["last_used_at"] == NOW + 49
-    assert await last_used(parts, key) is None
+    assert (await keys.get_api_key_info(key))["use_count"] == 50
+    assert await stored(parts, key) == (None, 0)
     await keys.stop()
     assert parts.database.updates == 1
-    assert await last_used(parts, key) == NOW + 49
+    assert await stored(parts, key) == (NOW + 49, 50)
 
 
 async def test_last_uses_are_stored_in_the_background(parts: Parts) -> None:
@@ -466,9 +573,9 @@ async def test_last_uses_are_stored_in_the_background(parts: Parts) -> None:
     key = await keys.generate_api_key("123")
     await keys.validate_api_key(key)
     async with asyncio.timeout(30):
-        while await last_used(parts, key) is None:
+        while await stored(parts, key) != (NOW, 1):
             pass
-    assert await last_used(parts, key) == NOW
+    assert (await keys.get_api_key_info(key))["use_count"] == 1
 
 
 async def test_last_uses_that_find_no_room_are_counted(parts: Parts) -> None:
@@ -488,21 +595,87 @@ async def test_last_uses_wait_while_the_database_is_away(parts: Parts) -> None:
         async with asyncio.timeout(30):
             while not entries:
                 await parts.database.check_connection()
-    assert entries[0]["event"] == "last uses of API keys not stored"
+    assert entries[0]["event"] == "uses of API keys not stored"
     assert (await keys.health_check())["metrics"]["usage_dropped"] == 0
     parts.database.cut_off = False
     await keys.stop()
-    assert await last_used(parts, key) == NOW
+    assert await stored(parts, key) == (NOW, 1)
 
 
 async def test_last_uses_that_are_lost_at_the_end_are_reported(parts: Parts) -> None:
     keys = await parts.start(usage_interval=3600)
-    await keys.validate_api_key(await keys.generate_api_key("123"))
+    key = await keys.generate_api_key("123")
+    for _ in range(3):
+        await keys.validate_api_key(key)
     parts.database.cut_off = True
     with capture_logs() as entries:
         await keys.stop()
-    assert "last uses of API keys lost" in {entry["event"] for entry in entries}
+    (lost,) = [entry for entry in entries if entry["event"] == "uses of API keys lost"]
+    assert (lost["keys"], lost["uses"]) == (1, 3)
+    assert (await keys.health_check())["metrics"]["usage_dropped"] == 3
+
+
+async def test_uses_by_several_processes_add_up(parts: Parts) -> None:
+    processes = [await parts.start(usage_interval=0.001) for _ in range(4)]
+    made = [await processes[0].generate_api_key("123") for _ in range(5)]
+
+    async def use(keys: DatabaseApiKeyManager) -> None:
+        for number in range(20):
+            for key in made:
+                await keys.validate_api_key(key)
+            if number % 3 == 0:
+                await keys.list_api_keys()  # lets the others, and those who store, have their turn
+
+    await asyncio.gather(*(use(keys) for keys in processes))
+    for keys in processes:
+        await keys.stop()
+    assert [await stored(parts, key) for key in made] == [(NOW, 80)] * 5
+
+
+async def test_moment_of_the_last_use_never_goes_back(parts: Parts) -> None:
+    ahead, behind = [await parts.start(usage_interval=3600) for _ in range(2)]
+    key = await ahead.generate_api_key("123")
+    await behind.validate_api_key(key)
+    parts.clock.now = NOW + 50
+    await ahead.validate_api_key(key)
+    await ahead.stop()
+    await behind.stop()
+    assert await stored(parts, key) == (NOW + 50, 2)
+
+
+async def test_uses_that_may_be_stored_are_not_counted_twice(parts: Parts) -> None:
+    keys = await parts.start(usage_interval=3600)
+    key = await keys.generate_api_key("123")
+    await keys.validate_api_key(key)
+    parts.database.lose_answers = True
+    with capture_logs() as entries:
+        await keys.stop()
+    assert "uses of API keys perhaps not stored" in {entry["event"] for entry in entries}
     assert (await keys.health_check())["metrics"]["usage_dropped"] == 1
+    assert await stored(parts, key) == (NOW, 1)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_more_keys_than_fit_into_a_batch_are_stored(parts: Parts, whole: bool) -> None:
+    parts.database.whole = whole
+    keys = await parts.start(usage_interval=3600)
+    made = [await keys.generate_api_key("123") for _ in range(250)]
+    for key in made:
+        await keys.validate_api_key(key)
+    await keys.stop()
+    assert parts.database.updates == 250
+    assert {await stored(parts, key) for key in made} == {(NOW, 1)}
+
+
+async def test_keys_from_before_uses_were_counted_are_counted_from_now_on(parts: Parts) -> None:
+    keys = await parts.start(usage_interval=3600)
+    key = await keys.generate_api_key("123")
+    update: Operation = {"type": "update", "table": "base04_api_keys", "data": {"use_count": None}}
+    await parts.database.execute_transaction([update])
+    assert (await keys.get_api_key_info(key))["use_count"] == 0
+    assert (await keys.validate_api_key(key))["use_count"] == 1
+    await keys.stop()
+    assert await stored(parts, key) == (NOW, 1)
 
 
 async def test_stop_is_safe_without_a_start_and_leaves_no_task(parts: Parts) -> None:
@@ -532,9 +705,25 @@ async def test_token_of_a_key_gets_the_present_permissions(parts: Parts, jwt: Si
     payload = await jwt.validate_token(pair["access_token"])
     assert (payload["permissions"], payload["rate_limit"]) == (["read"], "20/minute")
     assert payload["api_key_id"] == key[4:16]
+    assert payload["exp"] == NOW + 901
     await keys.update_api_key_permissions(key, ["write"])
     payload = await jwt.validate_token((await jwt.refresh_token(pair["refresh_token"]))["access_token"])
     assert payload["permissions"] == ["write"]
+
+
+async def test_token_of_a_key_ends_with_it(parts: Parts, jwt: SignedJWTManager) -> None:
+    keys = await parts.start(jwt)
+    key = await keys.generate_api_key("123", expires_in=60)
+    pair = await token_for(jwt, key)
+    assert (await jwt.validate_token(pair["access_token"]))["exp"] == NOW + 60
+    lasting = await keys.generate_api_key("123")
+    before = await token_for(jwt, lasting)
+    await keys.roll_api_key(lasting, overlap=30)
+    assert (await jwt.validate_token((await token_for(jwt, lasting))["access_token"]))["exp"] == NOW + 30
+    parts.clock.now = NOW + 66
+    for token in (pair["access_token"], before["refresh_token"]):
+        with pytest.raises(InvalidToken):
+            await (jwt.validate_token if token == pair["access_token"] else jwt.refresh_token)(token)
 
 
 async def test_revoked_key_takes_its_tokens_along(parts: Parts, jwt: SignedJWTManager) -> None:

@@ -11,18 +11,20 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from base04.app_manager import AppManager
-from base04.errors import StartError
 from base04.testing.conformance.api_key import ApiKeyConformance
 from base04.testing.conformance.jwt import JWTConformance
+from base04.testing.conformance.rate_limiter import Another
 from base04.testing.conformance.state import StateConformance
 from base04_builtin.api_key import api_key_providers
+from base04_builtin.database.mongodb import MongoDatabaseManager
 from base04_builtin.jwt import jwt_providers
+from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_builtin.state import state_providers
 from base04_hookspecs.api_key import ApiKeyManager
-from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.jwt import JWTManager
 from base04_hookspecs.state import StateManager
-from mongo_kit import mongo, mongo_database
+from mongo_kit import mongo, mongo_database, mongo_settings
+from rate_limiter_kit import SUITE, GcraConformance, process
 
 Place = tuple[str, str]
 __all__ = ["mongo", "mongo_database"]
@@ -38,6 +40,14 @@ async def host(place: Place, data_dir: Path, role: str, **mongodb: Any) -> Async
     }
     async with AppManager(settings, safe_mode=True, only=[role]) as app:
         yield app
+
+
+class TestRateLimiterOnMongodb(GcraConformance):
+    @pytest.fixture
+    def another(self, mongo_database: Place) -> Another:
+        return lambda: process(
+            MemoryRedisManager(MemoryRedisSettings()), MongoDatabaseManager(mongo_settings(*mongo_database)), **SUITE
+        )
 
 
 class TestApiKeys(ApiKeyConformance):
@@ -62,34 +72,13 @@ class TestTokens(JWTConformance):
             yield tokens
 
 
-@asynccontextmanager
-async def states(place: Place, folder: Path) -> AsyncIterator[StateManager]:
-    async with host(place, folder / "first", "database") as app:
-        if not cast("DatabaseManager", app.get_manager("database")).supports_transactions():
-            pytest.skip("This server has no transactions: name a replica set as BASE04_TEST_MONGODB_URL.")
-    async with host(place, folder, "state") as app:
-        yield cast("StateManager", app.get_manager("state"))
-
-
 class TestStates(StateConformance):
     capabilities: ClassVar[frozenset[str]] = next(iter(state_providers())).capabilities
 
     @pytest.fixture
     async def manager(self, mongo_database: Place, tmp_path: Path) -> AsyncIterator[StateManager]:
-        async with states(mongo_database, tmp_path) as manager:
-            yield manager
-
-
-@pytest.mark.parametrize("accepted", [True, False])
-async def test_states_are_refused_where_history_could_tear_off(
-    mongo_database: Place, tmp_path: Path, accepted: bool
-) -> None:
-    async with host(mongo_database, tmp_path / "first", "database") as app:
-        if cast("DatabaseManager", app.get_manager("database")).supports_transactions():
-            pytest.skip("This server has transactions.")
-    with pytest.raises(StartError, match=r"no transactions: use a MongoDB replica set .* 'state: \{provider: none\}'"):
-        async with host(mongo_database, tmp_path, "state", single_document_atomicity=accepted):
-            pass
+        async with host(mongo_database, tmp_path, "state") as app:
+            yield cast("StateManager", app.get_manager("state"))
 
 
 async def test_address_may_come_from_the_vault(mongo_database: Place, tmp_path: Path) -> None:

@@ -12,14 +12,18 @@ import pytest
 from base04.app_manager import AppManager
 from base04.testing.conformance.api_key import ApiKeyConformance
 from base04.testing.conformance.jwt import JWTConformance
+from base04.testing.conformance.rate_limiter import Another
 from base04.testing.conformance.state import StateConformance
 from base04_builtin.api_key import api_key_providers
+from base04_builtin.database.postgresql import PostgresDatabaseManager
 from base04_builtin.jwt import jwt_providers
+from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
 from base04_builtin.state import state_providers
 from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.jwt import JWTManager
 from base04_hookspecs.state import StateManager
-from postgres_kit import postgres, postgres_url
+from postgres_kit import postgres, postgres_settings, postgres_url
+from rate_limiter_kit import SUITE, GcraConformance, process
 
 __all__ = ["postgres", "postgres_url"]
 
@@ -51,6 +55,16 @@ class TestTokensOnPostgresql(JWTConformance):
     async def manager(self, postgres_url: str, tmp_path: Path) -> AsyncIterator[JWTManager]:
         async with host(postgres_url, tmp_path, "jwt") as app:
             yield cast("JWTManager", app.get_manager("jwt"))
+
+
+class TestRateLimiterOnPostgresql(GcraConformance):
+    @pytest.fixture
+    def another(self, postgres_url: str) -> Another:
+        return lambda: process(
+            MemoryRedisManager(MemoryRedisSettings()),
+            PostgresDatabaseManager(postgres_settings(postgres_url)),
+            **SUITE,
+        )
 
 
 class TestApiKeysOnPostgresql(ApiKeyConformance):

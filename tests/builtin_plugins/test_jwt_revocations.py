@@ -175,6 +175,33 @@ async def test_process_that_vanishes_is_waited_for_for_a_minute(here: Process, t
     assert await there.without_asking(token) == "valid"
 
 
+@pytest.mark.parametrize("revoke", ["jti", "family", "user", "source"])
+async def test_process_that_was_never_heard_is_looked_for_in_the_database(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, revoke: str
+) -> None:
+    """It cannot announce, and nobody can miss the heartbeats of a process that they do not know."""
+    monkeypatch.setattr("base04_builtin.jwt.revocations._RESYNC", 3600)
+    there, silent = await Process(parts).start(), Process(parts)
+    silent.bus.mute = True
+    await silent.start()
+    access = await silent.jwt.create_access_token("123", source="api_key:abc")
+    pair = await silent.jwt.refresh_token(await silent.jwt.create_refresh_token("123"))
+    token = pair["access_token"] if revoke == "family" else access
+    assert await verdict(there.jwt, token) == "valid"
+    await {
+        "jti": lambda: silent.jwt.blacklist_token(access),
+        "family": lambda: silent.jwt.blacklist_token(pair["refresh_token"]),
+        "user": lambda: silent.jwt.revoke_user_tokens("123"),
+        "source": lambda: silent.jwt.revoke_source_tokens("api_key:abc"),
+    }[revoke]()
+
+    async def is_refused() -> bool:
+        return await verdict(there.jwt, token) == f"it is revoked by its {revoke}"
+
+    await until(is_refused)
+    assert await there.is_fed(), "nothing made it doubt what it hears"
+
+
 async def test_what_a_gap_swallowed_is_read_again(here: Process, there: Process) -> None:
     token = await here.jwt.create_access_token("123")
     there.bus.deaf = True

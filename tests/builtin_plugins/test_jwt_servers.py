@@ -97,11 +97,15 @@ async def test_what_was_revoked_during_an_outage_is_known_after_it(
     server.kill()
     for token in tokens:
         await here.blacklist_token(token)
-    server.start()
+
+    async def is_deaf() -> bool:
+        return not await fed(there)
 
     async def is_fed() -> bool:
         return await fed(there)
 
+    await until(is_deaf)  # for a second what came before the outage still counts
+    server.start()
     await until(is_fed)
     parts.database.cut_off = True
     found = {await verdict(there, token) for token in tokens}

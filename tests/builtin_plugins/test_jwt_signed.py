@@ -23,7 +23,19 @@ from base04_builtin.jwt.settings import JWTSettings
 from base04_builtin.jwt.signed import REFRESH_REUSED, SignedJWTManager
 from base04_builtin.jwt.tables import SKEW
 from base04_builtin.redis.memory import MemoryRedisManager, MemoryRedisSettings
-from base04_hookspecs.errors import ConfigurationError, InvalidInput, InvalidToken, ManagerUnavailable
+from base04_hookspecs.errors import (
+    ConfigurationError,
+    ExpiredToken,
+    ImmatureToken,
+    InvalidInput,
+    InvalidToken,
+    MalformedToken,
+    ManagerUnavailable,
+    MisusedToken,
+    ReusedToken,
+    RevokedToken,
+    UntrustedToken,
+)
 from jwt_kit import NOW, Parts, decoded, encoded, parts, refused, secret_of
 
 __all__ = ["parts"]
@@ -240,6 +252,35 @@ async def test_audience_may_be_one_of_a_list(jwt: SignedJWTManager, forger: Forg
     assert (await jwt.validate_token(forger.with_claims(aud=["else", "base04"], nbf=NOW + 4)))["user_id"] == "123"
 
 
+async def test_error_says_which_check_failed_and_the_client_hears_the_same(
+    parts: Parts, jwt: SignedJWTManager, forger: Forger
+) -> None:
+    revoked, reused = await jwt.create_access_token("123"), await jwt.create_refresh_token("123")
+    await jwt.blacklist_token(revoked)
+    await jwt.refresh_token((await jwt.refresh_token(reused))["refresh_token"])
+    cases: list[tuple[type[InvalidToken], str]] = [
+        (MalformedToken, "a.b.c"),
+        (MalformedToken, "a" * 100_000),
+        (MalformedToken, forger.with_header(crit=["exp"])),
+        (MalformedToken, forger.without("exp")),
+        (UntrustedToken, forger.with_claims()[:-2] + "AA"),
+        (UntrustedToken, forger.with_header(alg="none")),
+        (UntrustedToken, forger.with_header(kid="other")),
+        (MisusedToken, await jwt.create_refresh_token("123")),
+        (MisusedToken, forger.with_claims(iss="somebody")),
+        (MisusedToken, forger.with_claims(aud="somebody")),
+        (ExpiredToken, forger.with_claims(exp=NOW - 5)),
+        (ImmatureToken, forger.with_claims(nbf=NOW + 6)),
+        (RevokedToken, revoked),
+    ]
+    for kind, token in cases:
+        with pytest.raises(kind, match=r"^invalid token$") as caught:
+            await jwt.validate_token(token)
+        assert type(caught.value) is kind or caught.value.reason == "the key is not known"
+    with pytest.raises(ReusedToken, match=r"^invalid token$"):
+        await jwt.refresh_token(reused)
+
+
 # Times
 
 
@@ -430,6 +471,36 @@ async def test_revocation_during_a_refresh_stops_what_it_makes(parts: Parts, jwt
     assert caught.value.reason == "the refresh family is revoked"
 
 
+async def test_access_token_ends_when_its_source_says_so(parts: Parts, jwt: SignedJWTManager) -> None:
+    async def source(user_id: str, reference: str) -> Mapping[str, Any]:
+        return {"permissions": ["read"], "exp": NOW + float(reference)}
+
+    await jwt.register_claims_source("test", source)
+    short = await jwt.refresh_token(await jwt.create_refresh_token("123", source="test:100.5"))
+    long = await jwt.refresh_token(await jwt.create_refresh_token("123", source="test:1e6"))
+    assert (await jwt.validate_token(short["access_token"]))["exp"] == NOW + 101
+    assert short["expires_in"] == 100
+    assert (await jwt.validate_token(long["access_token"]))["exp"] == NOW + 901
+    parts.clock.now = NOW + 107
+    assert await refused(jwt, short["access_token"]) == "it has expired"
+    assert (await jwt.validate_token(long["access_token"]))["permissions"] == ["read"]
+
+
+@pytest.mark.parametrize("ends_at", ["soon", True, float("inf"), [1]])
+async def test_source_that_names_no_time_uses_no_token_up(jwt: SignedJWTManager, ends_at: object) -> None:
+    answer: dict[str, Any] = {"exp": ends_at}
+
+    async def source(user_id: str, reference: str) -> Mapping[str, Any]:
+        return answer
+
+    await jwt.register_claims_source("test", source)
+    token = await jwt.create_refresh_token("123", source="test:x")
+    with pytest.raises(InvalidInput, match="seconds since the epoch"):
+        await jwt.refresh_token(token)
+    answer.clear()
+    assert (await jwt.refresh_token(token))["token_type"] == "Bearer"
+
+
 async def test_refresh_token_ends_with_its_life(parts: Parts) -> None:
     jwt = await parts.start(refresh_ttl=3600)
     token = await jwt.create_refresh_token("123")
@@ -495,6 +566,15 @@ async def test_revocations_survive_a_restart(parts: Parts, jwt: SignedJWTManager
     assert [await after.is_token_blacklisted(token) for token in (by_itself, by_user, by_family)] == [True] * 3
     assert "jti" in await refused(after, by_itself)
     assert "user" in await refused(after, by_user)
+
+
+async def test_longer_lives_revive_no_revoked_token(parts: Parts) -> None:
+    token = await (await parts.start(access_ttl=3600)).create_access_token("123")
+    shortened = await parts.start(access_ttl=60)
+    await shortened.blacklist_token(token)
+    parts.clock.now = NOW + 1000
+    await shortened.sweep()
+    assert "jti" in await refused(await parts.start(access_ttl=3600), token)
 
 
 async def test_revocation_by_another_process_is_seen_by_its_message(parts: Parts, jwt: SignedJWTManager) -> None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from base04.testing.certificates import ThrowawayCA
-from base04.testing.conformance.rate_limiter import CONFIGURED, RateLimiterConformance
+from base04.testing.conformance.rate_limiter import Another
 from base04.testing.conformance.redis import RedisConformance
 from base04.testing.servers.redis import RedisServer
 from base04.testing.servers.redis_groups import RedisCluster, SentinelGroup
-from base04_builtin.rate_limiter import rate_limiter_providers
-from base04_builtin.rate_limiter.gcra import GcraRateLimiterManager
-from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
 from base04_builtin.redis import redis_providers
 from base04_builtin.redis.server import ServerRedisManager
 from base04_hookspecs.redis import RedisManager
-from redis_kit import started
+from rate_limiter_kit import SUITE, GcraConformance, process, sqlite_in
+from redis_kit import manager_for, started
 
 Kind = dict[str, Any]
 
@@ -60,15 +59,14 @@ class TestServerRedis(RedisConformance):
         return server
 
 
-class TestGcraRateLimiterOnServer(RateLimiterConformance):
-    capabilities = next(iter(rate_limiter_providers())).capabilities
+class TestGcraRateLimiterOnServer(GcraConformance):
+    """On servers it is shared too: what the role ``redis`` shares, so does it."""
+
+    capabilities = GcraConformance.capabilities | {"shared"}
 
     @pytest.fixture
-    async def manager(self, server: ServerRedisManager) -> AsyncIterator[GcraRateLimiterManager]:
-        limiter = GcraRateLimiterManager(GcraRateLimiterSettings.model_validate({"limits": CONFIGURED}), server)
-        await limiter.start()
-        yield limiter
-        await limiter.stop()
+    def another(self, settings: Kind, tmp_path: Path) -> Another:
+        return lambda: process(manager_for(**settings), sqlite_in(tmp_path), **SUITE)
 
 
 async def test_values_are_shared_and_outlive_a_manager(settings: Kind) -> None:

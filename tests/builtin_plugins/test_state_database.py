@@ -29,7 +29,7 @@ async def database(tmp_path: Path) -> AsyncIterator[SqliteDatabaseManager]:
 
 @pytest.fixture
 async def manager(database: SqliteDatabaseManager) -> AsyncIterator[DatabaseStateManager]:
-    states = DatabaseStateManager(StateSettings(), database, None)
+    states = DatabaseStateManager(StateSettings(), database, None, None)
     await states.start()
     yield states
     await states.stop()
@@ -70,7 +70,7 @@ class ListeningHooks(HooksManager):
 
 async def test_changes_are_announced(database: SqliteDatabaseManager) -> None:
     hooks = ListeningHooks()
-    states = DatabaseStateManager(StateSettings(), database, hooks)
+    states = DatabaseStateManager(StateSettings(), database, None, hooks)
     await states.start()
     await states.register_state("s", "session", {"a": 1})
     [history] = await states.get_state_history("s")
@@ -79,7 +79,7 @@ async def test_changes_are_announced(database: SqliteDatabaseManager) -> None:
 
 
 async def test_announcement_that_fails_undoes_nothing(database: SqliteDatabaseManager) -> None:
-    states = DatabaseStateManager(StateSettings(), database, ListeningHooks(fail=True))
+    states = DatabaseStateManager(StateSettings(), database, None, ListeningHooks(fail=True))
     await states.start()
     assert await states.register_state("s", "session", {}) is True
     assert (await states.health_check())["metrics"]["callback_failures"] == 1
@@ -118,7 +118,7 @@ async def test_stop_waits_for_callbacks(manager: DatabaseStateManager) -> None:
 async def test_two_hosts_on_one_file_lose_no_update(database: SqliteDatabaseManager, tmp_path: Path) -> None:
     other_database = SqliteDatabaseManager(SqliteSettings(path=tmp_path / "base04.sqlite3"))
     await other_database.start()
-    managers = [DatabaseStateManager(StateSettings(), each, None) for each in (database, other_database)]
+    managers = [DatabaseStateManager(StateSettings(), each, None, None) for each in (database, other_database)]
     await asyncio.gather(*(manager.start() for manager in managers))
     await managers[0].register_state("s", "session", {})
     await asyncio.gather(*(managers[n % 2].update_state("s", {str(n): n}) for n in range(40)))
@@ -132,12 +132,12 @@ async def test_two_hosts_on_one_file_lose_no_update(database: SqliteDatabaseMana
 
 
 async def test_states_survive_a_restart(database: SqliteDatabaseManager) -> None:
-    first = DatabaseStateManager(StateSettings(), database, None)
+    first = DatabaseStateManager(StateSettings(), database, None, None)
     await first.start()
     await first.register_state("s", "session", {"a": 1}, ["update"])
     before = await first.get_state("s")
     await first.stop()
-    second = DatabaseStateManager(StateSettings(), database, None)
+    second = DatabaseStateManager(StateSettings(), database, None, None)
     await second.start()
     assert await second.get_state("s", fresh=True) == before
     await second.stop()
@@ -146,7 +146,7 @@ async def test_states_survive_a_restart(database: SqliteDatabaseManager) -> None
 async def test_unreachable_database_is_unhealthy(tmp_path: Path) -> None:
     database = SqliteDatabaseManager(SqliteSettings(path=tmp_path / "base04.sqlite3"))
     await database.start()
-    states = DatabaseStateManager(StateSettings(), database, None)
+    states = DatabaseStateManager(StateSettings(), database, None, None)
     await states.start()
     await database.stop()
     report = await states.health_check()

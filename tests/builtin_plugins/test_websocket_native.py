@@ -9,242 +9,33 @@ import os
 import socket
 import struct
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-import uvicorn
-import websockets
 from starlette.applications import Starlette
-from websockets.asyncio.client import ClientConnection
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from base04.testing.conformance.websocket import Connect, Refused, WebSocketConformance, within
+from base04.testing.conformance.websocket import WebSocketConformance
+from base04.testing.conformance.websocket_client import Connect, Refused, within
 from base04_builtin.websocket.native import NativeWebSocketManager
 from base04_builtin.websocket.settings import NativeSettings
-from base04_hookspecs import HealthReport, current_request, health_report
+from base04_hookspecs import current_request
 from base04_hookspecs.errors import (
     ActionFailed,
     Fault,
     InvalidInput,
-    InvalidToken,
     ManagerUnavailable,
     RateLimited,
     UnknownAction,
 )
-from base04_hookspecs.jwt import ClaimsSource, JWTManager, TokenPair
-
-
-class TableJWT(JWTManager):
-    """Tokens that are names in a table."""
-
-    def __init__(self) -> None:
-        self.claims: dict[str, dict[str, Any]] = {}
-        self.revoked: set[str] = set()
-        self.failure: Exception | None = None
-
-    def issue(self, user_id: str, **claims: Any) -> str:
-        token = f"{user_id}-{len(self.claims)}"
-        self.claims[token] = {"user_id": user_id, "exp": time.time() + 3600, "jti": token, **claims}
-        return token
-
-    async def health_check(self) -> HealthReport:
-        return health_report()
-
-    async def create_access_token(
-        self, user_id: str, additional_claims: Mapping[str, Any] | None = None, *, source: str | None = None
-    ) -> str:
-        return self.issue(user_id, **(additional_claims or {}))
-
-    async def validate_token(self, token: str) -> dict[str, Any]:
-        if self.failure is not None:
-            raise self.failure
-        claims = self.claims.get(token)
-        if claims is None or token in self.revoked or claims["exp"] <= time.time():
-            raise InvalidToken("unknown, revoked or expired")
-        return dict(claims)
-
-    async def blacklist_token(self, token: str) -> bool:
-        self.revoked.add(token)
-        return True
-
-    async def is_token_blacklisted(self, token: str) -> bool:
-        if self.failure is not None:
-            raise self.failure
-        return token in self.revoked
-
-    async def create_refresh_token(self, user_id: str, *, source: str | None = None) -> str:
-        raise NotImplementedError
-
-    async def register_claims_source(self, name: str, source: ClaimsSource) -> None:
-        raise NotImplementedError
-
-    async def refresh_token(self, refresh_token: str) -> TokenPair:
-        raise NotImplementedError
-
-    async def revoke_user_tokens(self, user_id: str) -> bool:
-        raise NotImplementedError
-
-    async def revoke_source_tokens(self, source: str) -> bool:
-        raise NotImplementedError
-
-    async def get_jwks(self) -> dict[str, Any]:
-        return {"keys": []}
-
-
-class NativeClient:
-    """Speaks docs/websocket.md."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.sid = ""
-        self.user_id = ""
-        self._events: deque[dict[str, Any]] = deque()
-        self._number = 0
-
-    async def receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(await within(self.socket.recv()))
-        return message
-
-    async def greeted(self) -> NativeClient:
-        hello = await self.receive()
-        assert hello["type"] == "auth_ok", hello
-        self.sid, self.user_id = hello["sid"], hello["user_id"]
-        return self
-
-    async def send(self, **message: Any) -> None:
-        await self.socket.send(json.dumps(message))
-
-    async def ask(self, **message: Any) -> Any:
-        self._number += 1
-        await self.send(id=self._number, **message)
-        while True:
-            answer = await self.receive()
-            if answer["type"] == "event":
-                self._events.append(answer)
-            elif answer["type"] == "error":
-                raise Refused(answer["error"]["code"])
-            else:
-                assert answer["id"] == self._number
-                return answer.get("result")
-
-    async def join(self, room: str) -> None:
-        assert await self.ask(type="join", room=room) is None
-
-    async def leave(self, room: str) -> None:
-        assert await self.ask(type="leave", room=room) is None
-
-    async def emit(self, room: str | None, event: str, data: Any) -> Any:
-        return await self.ask(type="emit", room=room, event=event, data=data)
-
-    async def call(self, action: str, args: Mapping[str, Any]) -> Any:
-        return await self.ask(type="call", action=action, args=args)
-
-    async def event_message(self) -> dict[str, Any]:
-        return self._events.popleft() if self._events else await self.receive()
-
-    async def event(self) -> tuple[str, str, Any]:
-        message = await self.event_message()
-        assert message["type"] == "event", message
-        return message["room"], message["event"], message["data"]
-
-    async def closed(self) -> int:
-        return (await self.ending())[0]
-
-    async def ending(self) -> tuple[int, str | None]:
-        """Return the close code and the code of the last error before it."""
-        error = None
-        try:
-            while True:
-                message = await self.receive()
-                if message["type"] == "error":
-                    error = message["error"]["code"]
-        except ConnectionClosed:
-            assert self.socket.close_code is not None
-            return self.socket.close_code, error
-
-    async def close(self) -> None:
-        await self.socket.close()
-
-
-class Site:
-    """A manager behind a real server."""
-
-    def __init__(self, manager: NativeWebSocketManager, jwt: TableJWT, host: str) -> None:
-        self.manager = manager
-        self.jwt = jwt
-        self.host = host
-        self.url = f"ws://{host}/ws"
-        self._sockets: list[ClientConnection] = []
-
-    async def open(self, token: str | None = None, **options: Any) -> NativeClient:
-        headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-        connecting = websockets.connect(options.pop("url", self.url), additional_headers=headers, proxy=None, **options)
-        self._sockets.append(await within(connecting))
-        return NativeClient(self._sockets[-1])
-
-    async def connect(self, user_id: str, permissions: tuple[str, ...] = (), **options: Any) -> NativeClient:
-        client = await self.open(self.jwt.issue(user_id, permissions=list(permissions)), **options)
-        return await client.greeted()
-
-    async def close(self) -> None:
-        for client in self._sockets:
-            await client.close()
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application on a free port."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(
-        app,
-        interface="asgi3",
-        ws="websockets-sansio",
-        lifespan="off",
-        log_config=None,
-        timeout_graceful_shutdown=1,
-        access_log=False,
-    )
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        while not server.started:
-            await asyncio.sleep(0.005)
-        host, port = listener.getsockname()
-        yield f"{host}:{port}"
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
-
-
-@asynccontextmanager
-async def site(**settings: Any) -> AsyncIterator[Site]:
-    jwt = TableJWT()
-    manager = NativeWebSocketManager(NativeSettings(**settings), jwt, None)
-    await manager.start()
-    async with serving(manager.handle) as host:
-        place = Site(manager, jwt, host)
-        try:
-            yield place
-        finally:
-            await place.close()
-            await within(manager.stop())
-
-
-async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
-    async def poll() -> None:
-        while not await true():
-            await asyncio.sleep(0.005)
-
-    await within(poll())
+from websocket_kit import Site, TableJWT, eventually, serving, site
 
 
 class TestConformance(WebSocketConformance):
+    capabilities = frozenset({"presence", "recovery", "shared"})
+
     @pytest.fixture
     async def served(self) -> AsyncIterator[Site]:
         async with site() as place:
@@ -508,10 +299,11 @@ async def test_event_of_a_client_names_its_sender_and_that_of_the_server_nobody(
         client = await place.connect("ada")
         await client.join("chat")
         await client.emit("chat", "line", [1])
-        expected = {"type": "event", "room": "chat", "event": "line", "data": [1]}
-        assert await client.event_message() == {**expected, "sender": "ada"}
+        message = await client.event_message()
+        expected = {"type": "event", "room": "chat", "event": "line", "data": [1], "epoch": message["epoch"]}
+        assert message == {**expected, "sender": "ada", "offset": 1}
         await place.manager.emit_to_room("chat", "line", [1])
-        assert await client.event_message() == expected
+        assert await client.event_message() == {**expected, "offset": 2}
 
 
 @pytest.mark.parametrize(
@@ -663,7 +455,8 @@ async def test_fragmented_message_is_one_message() -> None:
     async with site() as place:
         client = await place.connect("ada")
         await client.socket.send(iter(['{"type": "joi', 'n", "room": ', '"news", "id": 1}']))
-        assert await client.receive() == {"type": "ack", "id": 1, "result": None}
+        answer = await client.receive()
+        assert (answer["type"], answer["id"]) == ("ack", 1)
 
 
 async def test_fragments_count_together() -> None:
@@ -899,6 +692,7 @@ async def test_drain_lets_running_calls_end_and_takes_no_new_connections() -> No
         with pytest.raises(InvalidStatus) as caught:
             await place.connect("bob")
         assert caught.value.response.status_code == 503
+        assert 0 <= (await client.told("reconnect"))["after"] <= 10
         gate.set()
         assert await client.receive() == {"type": "ack", "id": 1, "result": "done"}
         assert await client.closed() == 1012

@@ -58,6 +58,25 @@ async def test_what_is_recorded_is_kept_and_told(app: AppManager, listener: List
     assert [heard["details"] for heard in listener.heard] == [event["details"]]
 
 
+async def test_listener_that_hangs_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging:
+        @hookimpl
+        def audit_event(self) -> list[Any]:
+            async def hang(event: AuditEvent) -> None:
+                await asyncio.Event().wait()
+
+            return [hang]
+
+    monkeypatch.setattr("base04.audit._LISTENER_S", 0.01)
+    listener = Listener()
+    plugins = [("hanging", Hanging()), ("listener", listener)]
+    async with AppManager({"data_dir": str(tmp_path / "data")}, plugins=plugins, safe_mode=True) as app:
+        await app.audit.record("token.issued", "success", CALLER)
+        app.audit.deny("auth.denied", "expired", CALLER)
+        assert len(await events(app)) == 2
+    assert [event["event"] for event in listener.heard] == ["token.issued", "auth.denied"]
+
+
 async def test_denials_are_told_to_listeners_and_hooks(app: AppManager, listener: Listener) -> None:
     announced: list[dict[str, Any]] = []
 

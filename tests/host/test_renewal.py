@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from pydantic import BaseModel
@@ -187,9 +187,22 @@ async def test_secret_that_has_gone_changes_nothing_until_there_is_a_new_one(tmp
         await until(lambda: app.get_manager("lamp") is not before)
 
 
+class Watched(FileVaultManager):
+    """Tells when somebody began to watch."""
+
+    watching: ClassVar[asyncio.Event]
+
+    async def watch_secret(self, path: str, callback: RotationCallback) -> bool:
+        done = await super().watch_secret(path, callback)
+        self.watching.set()
+        return done
+
+
 async def test_other_key_of_the_path_renews_nobody(tmp_path: Path) -> None:
-    async with house(tmp_path) as (app, vault, lamp):
+    Watched.watching = asyncio.Event()
+    async with house(tmp_path, vault=Watched) as (app, vault, lamp):
         before = app.get_manager("lamp")
+        await Watched.watching.wait()
         with capture_logs() as entries:
             await vault.set_secret_value("app/lamp", "comment", "of no interest")
             await until(lambda: any(entry["event"] == "a secret was exchanged" for entry in entries))

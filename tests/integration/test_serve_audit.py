@@ -62,16 +62,20 @@ def test_events_are_found_by_what_is_known_of_them(serve: Serve) -> None:
         made = admin.post("/api-keys", json={"user_id": "ada"}, headers={"x-request-id": "request-7"}).json()
         admin.delete(f"/api-keys/{made['key_id']}")
         client.get("/managers")
-        assert [event["event"] for event in events_of(admin)] == ["auth.denied", "api_key.revoked", "api_key.created"]
+        told = [event["event"] for event in events_of(admin)]
+        assert told == ["auth.denied", "api_key.revoked", "api_key.created", "api_key.created"]
+        first = events_of(admin)[-1]
+        assert (first["user_id"], first["details"]["for_user"]) == ("local", "admin")
+        assert first["details"]["permissions"] == ["*"]
         (created,) = events_of(admin, request_id="request-7")
         assert (created["user_id"], created["details"]["for_user"]) == ("admin", "ada")
         assert began - 1 < created["at"] < time.time() + 1
         assert len(events_of(admin, user="admin", outcome="success")) == 2
-        assert len(events_of(admin, event="api_key.*")) == 2
+        assert len(events_of(admin, event="api_key.*")) == 3
         assert events_of(admin, event="api_key") == []
-        assert len(events_of(admin, since=began - 1)) == 3
-        assert len(events_of(admin, since="1h")) == 3
-        assert events_of(admin, until=began - 1) == []
+        assert len(events_of(admin, since="1h")) == 4
+        assert len(events_of(admin, since=first["at"] + 0.000_01)) == 3
+        assert events_of(admin, until=first["at"] - 1) == []
         assert events_of(admin, since="2999-01-01T00:00") == []
 
 
@@ -87,7 +91,7 @@ def test_pages_hold_every_event_once(serve: Serve) -> None:
             before = page["next"]
             if before is None:
                 break
-    assert names == [f"user-{number}" for number in reversed(range(7))]
+    assert names == [*(f"user-{number}" for number in reversed(range(7))), "admin"]
 
 
 @pytest.mark.parametrize(
@@ -142,15 +146,18 @@ def test_command_asks_the_running_host_or_one_of_its_own(serve: Serve, tmp_path:
 
 
 BROKEN_AUDIT = """
+from starlette.responses import Response
+from starlette.routing import Route
 from base04_hookspecs import hookimpl
 
+async def break_audit(request):
+    database = request.app.manager.get_db_manager()
+    await database.execute_query("DROP TABLE base04_audit")
+    return Response()
+
 @hookimpl
-def startup():
-    async def lock_out(app):
-        database = app.get_db_manager()
-        await app.audit.record("test.began", "success")
-        await database.execute_query("DROP TABLE base04_audit")
-    return [lock_out]
+def routes():
+    return [Route("/break", break_audit)]
 """
 
 
@@ -158,6 +165,7 @@ def test_what_cannot_be_written_is_not_answered(serve: Serve, tmp_path: Path) ->
     write(tmp_path / "plugins" / "broken_audit.py", BROKEN_AUDIT)
     server = serve(settings="plugins: {paths: [plugins]}\n")
     with server.admin() as admin:
+        assert admin.get("/break").status_code == 200
         before = [key["key_id"] for key in admin.get("/api-keys").json()["api_keys"]]
         refused = admin.post("/api-keys", json={"user_id": "ada", "permissions": ["*"]})
         assert (refused.status_code, refused.json()["title"]) == (503, "Unavailable just now")
@@ -168,3 +176,6 @@ def test_what_cannot_be_written_is_not_answered(serve: Serve, tmp_path: Path) ->
         assert refused.status_code == 503
         assert "access_token" not in refused.text
         assert admin.get("/managers").status_code == 200  # what is not audited goes on
+    lost = [json.loads(line) for line in server.stderr.text.splitlines() if "cannot be written" in line]
+    assert [line["audit_event"] for line in lost] == ["api_key.created", "token.issued"]
+    assert (lost[0]["user_id"], lost[0]["details"]["for_user"]) == ("admin", "ada")

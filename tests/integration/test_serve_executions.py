@@ -178,7 +178,7 @@ def test_user_hears_of_their_executions_over_a_websocket(serve: Serve, folder: P
             socket.send(json.dumps({"type": "join", "id": 1, "room": f"user_{user}"}))
             received("ack")
             answer = client.post("/actions/jobs.copy", json={"name": "a"}, headers={"prefer": "respond-async"})
-            seen = []
+            seen: list[dict[str, Any]] = []
             while not seen or seen[-1]["status"] == "running":
                 event = received("event")
                 assert (event["room"], event["event"]) == (f"user_{user}", "execution")

@@ -198,6 +198,7 @@ def test_introspection_of_every_state(client: httpx.Client, admin: httpx.Client)
     found = introspected(pair["access_token"])
     assert (found["active"], found["sub"], found["scope"]) == (True, "ada", "safe.open host.read")
     assert {"iss", "aud", "exp", "iat", "jti", "token_type"} <= set(found)
+    assert (type(found["exp"]), type(found["iat"])) == (int, int)  # RFC 7662, section 2.2
     client.post("/auth/revoke", json={"token": pair["access_token"]})
     inactive = [pair["access_token"], pair["refresh_token"], key["api_key"], "x", "a.b.c", "ü", "x" * 10_000]
     for token in inactive:
@@ -254,6 +255,12 @@ def test_malformed_request_for_a_token_says_the_code_of_the_standard(
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'"token"', b"\xff"])
+def test_body_that_is_no_object_is_an_invalid_request(client: httpx.Client, content: bytes) -> None:
+    answer = client.post("/auth/revoke", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
+
+
 def test_body_that_is_neither_form_nor_json_is_refused(client: httpx.Client) -> None:
     answer = client.post("/auth/revoke", content=b"token=x", headers={"content-type": "text/plain"})
     assert answer.status_code == 415
@@ -275,6 +282,11 @@ def test_two_credentials_are_an_invalid_request(client: httpx.Client, server: Se
     refused = client.get("/managers", headers=headers)
     assert refused.status_code == 400
     assert 'error="invalid_request"' in refused.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("value", ["Bearer", "bearer x", "BEARER a.b.c"])
+def test_scheme_of_a_token_is_known_in_any_spelling(client: httpx.Client, value: str) -> None:
+    assert refuses(client.get("/managers", headers={"authorization": value}))
 
 
 def test_public_keys_may_be_kept_for_a_while(client: httpx.Client) -> None:

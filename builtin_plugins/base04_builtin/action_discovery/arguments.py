@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
 import orjson
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
-from base04_builtin.action_discovery.defaults import Fill
+from base04_builtin.action_discovery.defaults import Fill, FlatFill, flat_fill
 from base04_builtin.action_discovery.faults import nearest
 from base04_builtin.action_discovery.schema_keywords import pointer
 from base04_hookspecs.errors import Fault, InvalidInput
@@ -21,10 +21,10 @@ Check = Callable[[Any], None]
 
 
 def arguments_validator(
-    action: str, validator: Draft202012Validator, fill: Fill | None, parameters: Iterable[str]
+    action: str, schema: dict[str, Any], validator: Draft202012Validator, fill: Fill | None
 ) -> Validate:
     """Return the function that fills and checks the arguments of an action."""
-    known = tuple(parameters)
+    known = tuple(schema["properties"])
     is_valid = validator.is_valid
 
     def validate(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,7 +45,32 @@ def arguments_validator(
             raise InvalidInput(f"The arguments of {action!r} are not JSON: {error}.") from error
         raise InvalidInput(f"The arguments of {action!r} are not as declared. {_summary(faults)}", faults)
 
-    return validate
+    flat = flat_fill(schema, fill)
+    return validate if flat is None else _flat_validator(is_valid, flat, validate)
+
+
+def _flat_validator(is_valid: Callable[[Any], bool], flat: FlatFill, validate: Validate) -> Validate:
+    """Return a quick function for arguments that are valid before anything is filled; ``validate`` has all others."""
+    defaults, integers = tuple(flat.defaults.items()), frozenset(flat.integers)
+    others = tuple(integers - flat.defaults.keys())
+
+    def validate_flat(args: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            if type(args) is not dict or not is_valid(args):
+                return validate(args)
+        except (RecursionError, ValueError):  # of which `validate` tells
+            return validate(args)
+        filled = args.copy()
+        for name, default in defaults:
+            value = filled.setdefault(name, default)
+            if type(value) is float and name in integers:
+                filled[name] = int(value)
+        for name in others:
+            if type(filled.get(name)) is float:
+                filled[name] = int(filled[name])
+        return filled
+
+    return validate_flat
 
 
 def result_check(action: str, validator: Draft202012Validator) -> Check:

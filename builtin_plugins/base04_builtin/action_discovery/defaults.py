@@ -15,6 +15,11 @@ from base04_builtin.action_discovery.schema_keywords import SchemaPath, pointer,
 
 Fill = Callable[[Any], Any]
 
+_WITHIN: Final = frozenset(
+    ("$ref", "additionalProperties", "allOf", "anyOf", "items", "oneOf", "prefixItems", "properties")
+)
+"""The keywords that lead to more to fill."""
+
 ABSENT: Final = object()
 
 
@@ -46,6 +51,39 @@ class DefaultEntry:
         """Return a default of its own for each caller, filled in turn."""
         value = _copied(self.default)
         return value if self.settled or self.fill is None else self.fill(value)
+
+
+@dataclass(frozen=True, slots=True)
+class FlatFill:
+    """All that there is to fill where values lie flat: ``defaults`` that are no containers, and ``integers``."""
+
+    defaults: dict[str, Any]
+    integers: tuple[str, ...]
+
+
+def flat_fill(root: dict[str, Any], fill: Fill | None) -> FlatFill | None:
+    """Return what a schema of arguments fills in; None where that is more than plain values of properties.
+
+    Filling such values changes nothing about whether the whole is valid, so that it may come after the check: the
+    defaults are checked, and nothing but ``properties``, ``required`` and ``additionalProperties`` tells of the whole.
+    """
+    if root.keys() - {"type", "properties", "required", "additionalProperties", "$defs"}:
+        return None
+    if fill is None:
+        return FlatFill({}, ())
+    if isinstance(root["additionalProperties"], dict):
+        return None
+    defaults, integers = {}, []
+    for name, part in root["properties"].items():
+        if not isinstance(part, dict):
+            continue
+        if not _WITHIN.isdisjoint(part) or isinstance(part.get("default"), dict | list):
+            return None
+        if "default" in part:
+            defaults[name] = part["default"]
+        if _is_integer(part):
+            integers.append(name)
+    return FlatFill(defaults, tuple(integers))
 
 
 class FillPlan:
@@ -81,6 +119,8 @@ class FillPlan:
             return self._known[path]
         if path in self._begun:
             return self._later(path)
+        if _WITHIN.isdisjoint(schema):
+            return self._integer(schema)
         self._begun.add(path)
         around = around | {path}
         steps = [
@@ -114,9 +154,7 @@ class FillPlan:
         return fill
 
     def _integer(self, schema: dict[str, Any]) -> Fill | None:
-        types = schema.get("type")
-        named = types if isinstance(types, list) else [types]
-        return _as_integer if "integer" in named and "number" not in named else None
+        return _as_integer if _is_integer(schema) else None
 
     def _reference(self, schema: dict[str, Any], around: frozenset[SchemaPath]) -> Fill | None:
         found = resolve(self._root, schema["$ref"]) if "$ref" in schema else None
@@ -179,6 +217,12 @@ def _in_turn(steps: list[Fill]) -> Fill | None:
         return value
 
     return fill
+
+
+def _is_integer(schema: dict[str, Any]) -> bool:
+    types = schema.get("type")
+    named = types if isinstance(types, list) else [types]
+    return "integer" in named and "number" not in named
 
 
 def _as_integer(value: Any) -> Any:

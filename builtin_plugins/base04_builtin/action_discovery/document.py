@@ -3,25 +3,23 @@
 The events of PyYAML's parser (libyaml's, where there is one) are composed here rather than by a PyYAML loader: plain
 values are those of YAML 1.2's core schema, so that ``no`` is a string and dates stay strings; only JSON comes out;
 duplicate keys, tags and merge keys are refused; depth and size are limited, aliases counted as what they stand for.
-It is also twice as quick as ``CSafeLoader``, and knows where everything stands.
+It is also quicker than ``CSafeLoader``, and can tell where everything stands.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
 import yaml
 
-from base04_builtin.action_discovery.faults import FaultLog, Position
+from base04_builtin.action_discovery.faults import START, FaultLog, Position
 
 MAX_BYTES: Final = 1024 * 1024
 MAX_DEPTH: Final = 64
 MAX_VALUES: Final = 200_000
-
-START: Final[Position] = (1, 1)
 
 DocumentPath = tuple[str | int, ...]
 """The keys and indexes that lead from the root of a document to a value."""
@@ -38,6 +36,11 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 _NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
 _MAX_DIGITS: Final = 300
 
+_OUTER: Final = 2
+"""How deep places are noted at first: those of a pack's keys and of its actions."""
+
+_ALL: Final = MAX_DEPTH + 1
+
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
@@ -48,13 +51,27 @@ class _Marks:
     values: dict[str | int, Position]
 
 
-class Document:
-    """The content of a YAML file, as JSON, and where each part of it stands."""
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """Content and the places in it, those of containers that lie less than ``depth`` deep."""
 
-    def __init__(self, data: Any, root: Position, marks: Mapping[int, _Marks]) -> None:
-        self.data = data
-        self._root = root
-        self._marks = marks
+    data: Any
+    root: Position
+    marks: Mapping[int, _Marks]
+    depth: int
+
+
+class Document:
+    """The content of a YAML file, as JSON, and where each part of it stands.
+
+    Only the outer places are noted when a file is read. Who asks for one further in has the file read once more, with
+    all places: that takes twice as long, and happens only for files with a fault.
+    """
+
+    def __init__(self, tree: _Tree, text: str) -> None:
+        self.data = tree.data
+        self._tree = tree
+        self._text = text
 
     def key(self, path: DocumentPath) -> Position:
         """Return where the last key of a path stands; where it is missing, where its container stands."""
@@ -65,9 +82,11 @@ class Document:
         return self._find(path, keys=False)
 
     def _find(self, path: DocumentPath, *, keys: bool) -> Position:
-        position, current = self._root, self.data
+        if len(path) > self._tree.depth:
+            self._tree = _tree_of(self._text, FaultLog(""), _ALL)
+        position, current = self._tree.root, self._tree.data
         for number, step in enumerate(path, 1):
-            marks = self._marks.get(id(current))
+            marks = self._tree.marks.get(id(current))
             if marks is None or step not in marks.values:
                 break
             position = (marks.keys if keys and number == len(path) else marks.values)[step]
@@ -89,9 +108,11 @@ def read_document(content: bytes, faults: FaultLog) -> Document | None:
     except UnicodeDecodeError as error:
         faults.add(_position_at(content[: error.start].decode("utf-8", "replace")), "The file is not UTF-8.")
         return None
-    composer = _Composer(yaml.parse(text, Loader=_Loader), faults)
+    document = _quickly_read(text)
+    if document is not None:
+        return document
     try:
-        return composer.compose()
+        return Document(_tree_of(text, faults, _ALL), text)
     except _Abort:
         return None
     except yaml.reader.ReaderError as error:
@@ -102,6 +123,27 @@ def read_document(content: bytes, faults: FaultLog) -> Document | None:
         position = (mark.line + 1, mark.column + 1) if mark else START
         faults.add(position, _syntax_message(error, text, position))
     return None
+
+
+def _quickly_read(text: str) -> Document | None:
+    """Read a file without a fault in its YAML; None for any other, of which a slower reading tells what is wrong."""
+    faults = FaultLog("")
+    try:
+        tree = _tree_of(text, faults, _OUTER)
+    except (_Abort, yaml.YAMLError):
+        return None
+    return None if faults else Document(tree, text)
+
+
+def _tree_of(text: str, faults: FaultLog, depth: int) -> _Tree:
+    try:
+        return _Composer(text, faults, depth).compose()
+    except yaml.MarkedYAMLError as error:
+        if "nesting depth" not in str(error.problem) or error.problem_mark is None:
+            raise
+        # The parser looks ahead and has a limit of its own, which it may meet before the composer meets MAX_DEPTH.
+        # What stands before that place is deeper than is allowed, and without the rest the composer comes to it.
+        return _Composer(text[: error.problem_mark.index], faults, depth).compose()
 
 
 def _position_at(before: str) -> Position:
@@ -126,30 +168,34 @@ def _position(event: Any) -> Position:
 
 
 class _Composer:
-    """Builds the content from events; recursion is limited by ``MAX_DEPTH``."""
+    """Builds the content from events; recursion is limited by ``MAX_DEPTH``.
 
-    def __init__(self, events: Iterator[Any], faults: FaultLog) -> None:
-        self._events = events
+    It notes where everything stands that lies less than ``depth`` deep.
+    """
+
+    def __init__(self, text: str, faults: FaultLog, depth: int) -> None:
+        self._next: Callable[[], Any] = _Loader(text).get_event
         self._faults = faults
+        self._depth = depth
         self._marks: dict[int, _Marks] = {}
         self._anchors: dict[str, Any] = {}
         self._sizes: dict[str, int] = {}
         self._count = 0
 
-    def compose(self) -> Document | None:
-        next(self._events)  # the start of the stream
-        event = next(self._events)
+    def compose(self) -> _Tree:
+        self._next()  # the start of the stream
+        event = self._next()
         if isinstance(event, yaml.StreamEndEvent):
             self._faults.add(START, "The file is empty.")
-            return None
-        event = next(self._events)
+            raise _Abort
+        event = self._next()
         root = _position(event)
         data = self._value(event, 0)
-        next(self._events)  # the end of the document
-        event = next(self._events)
+        self._next()  # the end of the document
+        event = self._next()
         if not isinstance(event, yaml.StreamEndEvent):
             self._faults.add(_position(event), "A second document begins here: an action file holds one.")
-        return Document(data, root, self._marks)
+        return _Tree(data, root, self._marks, self._depth)
 
     def _value(self, event: Any, depth: int) -> Any:
         self._count += 1
@@ -157,15 +203,16 @@ class _Composer:
             self._abort(event, f"The file stands for more than {MAX_VALUES} values.")
         if depth > MAX_DEPTH:
             self._abort(event, f"This is nested more than {MAX_DEPTH} deep.")
-        if isinstance(event, yaml.AliasEvent):
+        kind = type(event)
+        if kind is yaml.AliasEvent:
             return self._alias(event, depth)
         before = self._count - 1
         if event.tag is not None:
             self._faults.add(_position(event), f"The tag {event.tag!r} is not allowed: write plain YAML.")
         value: Any
-        if isinstance(event, yaml.ScalarEvent):
+        if kind is yaml.ScalarEvent:
             value = self._scalar(event) if event.implicit[0] or event.tag is not None else event.value
-        elif isinstance(event, yaml.MappingStartEvent):
+        elif kind is yaml.MappingStartEvent:
             value = self._mapping(depth)
         else:
             value = self._sequence(depth)
@@ -187,22 +234,23 @@ class _Composer:
 
     def _mapping(self, depth: int) -> dict[str, Any]:
         data: dict[str, Any] = {}
-        marks = _Marks(data, {}, {})
-        self._marks[id(data)] = marks
-        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
-            position = _position(event)
-            key = self._key(event, depth + 1)
-            value_event = next(self._events)
-            value = self._value(value_event, depth + 1)
+        marks = _Marks(data, {}, {}) if depth < self._depth else None
+        if marks is not None:
+            self._marks[id(data)] = marks
+        inner = depth + 1
+        while type(event := self._next()) is not yaml.MappingEndEvent:
+            key = self._key(event, inner)
+            value_event = self._next()
+            value = self._value(value_event, inner)
             if key is None:
                 continue
             if key in data:
-                first = marks.keys[key][0]
-                self._faults.add(position, f"The key {key!r} is here twice: it stands in line {first} already.")
+                self._faults.add(_position(event), f"The key {key!r} is here twice{_before(marks, key)}.")
                 continue
             data[key] = value
-            marks.keys[key] = position
-            marks.values[key] = _position(value_event)
+            if marks is not None:
+                marks.keys[key] = _position(event)
+                marks.values[key] = _position(value_event)
         return data
 
     def _key(self, event: Any, depth: int) -> str | None:
@@ -221,10 +269,12 @@ class _Composer:
 
     def _sequence(self, depth: int) -> list[Any]:
         data: list[Any] = []
-        positions: dict[str | int, Position] = {}
-        self._marks[id(data)] = _Marks(data, positions, positions)
-        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
-            positions[len(data)] = _position(event)
+        positions: dict[str | int, Position] | None = {} if depth < self._depth else None
+        if positions is not None:
+            self._marks[id(data)] = _Marks(data, positions, positions)
+        while type(event := self._next()) is not yaml.SequenceEndEvent:
+            if positions is not None:
+                positions[len(data)] = _position(event)
             data.append(self._value(event, depth + 1))
         return data
 
@@ -257,6 +307,10 @@ class _Composer:
     def _abort(self, event: Any, message: str) -> NoReturn:
         self._faults.add(_position(event), message)
         raise _Abort
+
+
+def _before(marks: _Marks | None, key: str) -> str:
+    return f": it stands in line {marks.keys[key][0]} already" if marks is not None else ""
 
 
 def _height(value: Any) -> int:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 from base04_hookspecs.action_discovery import DefinitionFault
 
 Position = tuple[int, int]
 """Line and column, both counted from 1."""
+
+START: Final[Position] = (1, 1)
 
 
 class FaultLog:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
-from base04_builtin.action_discovery.document import Document, DocumentPath
-from base04_builtin.action_discovery.faults import FaultLog, nearest, unknown_key
+from base04_builtin.action_discovery.document import DocumentPath
+from base04_builtin.action_discovery.faults import FaultLog, Position, nearest, unknown_key
 from base04_hookspecs.errors import InvalidInput
 from base04_hookspecs.rate_limiter import RateLimit
 from base04_hookspecs.settings import parse_duration
@@ -21,11 +21,21 @@ _MAX_TEXT: Final = 10_000
 AccessKind = Literal["public", "authenticated", "permissions"]
 
 
+class Places(Protocol):
+    """Knows where everything in a document stands."""
+
+    def key(self, path: DocumentPath) -> Position:
+        """Return where the last key of a path stands."""
+
+    def value(self, path: DocumentPath) -> Position:
+        """Return where the value at a path stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """One mapping of a document, and where faults in it go."""
 
-    document: Document
+    document: Places
     faults: FaultLog
     path: DocumentPath
     data: dict[str, Any]
@@ -73,12 +83,18 @@ def read_name(place: Place, key: str) -> str:
     return ""
 
 
+PERMISSION_RULE: Final = "write dotted words, such as 'users.write'."
 NAME_RULE: Final = "write up to 63 letters, digits, '-' and '_', beginning with a letter."
 
 
 def is_name(name: str) -> bool:
     """Tell whether a name can be that of a pack or an action."""
     return _NAME.match(name) is not None
+
+
+def is_permission(name: str) -> bool:
+    """Tell whether a name can be that of a permission."""
+    return _PERMISSION.match(name) is not None
 
 
 def read_version(place: Place) -> str:
@@ -153,10 +169,10 @@ def _permissions(place: Place, access: dict[str, Any]) -> list[str]:
         inner.fault("permissions", "'permissions' must be a list with at least one permission.")
         return []
     for index, name in enumerate(names):
-        if not isinstance(name, str) or not _PERMISSION.match(name):
+        if not isinstance(name, str) or not is_permission(name):
             inner.faults.add(
                 inner.document.value(inner.at("permissions", index)),
-                f"The permission {name!r} cannot be used: write dotted words, such as 'users.write'.",
+                f"The permission {name!r} cannot be used: {PERMISSION_RULE}",
             )
     return [name for name in names if isinstance(name, str)]
 

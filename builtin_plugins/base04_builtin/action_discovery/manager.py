@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import copy
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from base04_builtin.action_discovery.catalogue import Catalogue
-from base04_builtin.action_discovery.faults import fault_order
-from base04_builtin.action_discovery.pack import Pack, PackReading, read_pack
-from base04_builtin.action_discovery.settings import ActionDiscoverySettings
-from base04_builtin.action_discovery.sources import find_files
+from base04_builtin.action_discovery.library import Library, Shelf
+from base04_builtin.action_discovery.overrides import Overrides
+from base04_builtin.action_discovery.settings import WATCH_INTERVAL_S, ActionDiscoverySettings
+from base04_builtin.action_discovery.watch import FolderWatch, snapshot
 from base04_hookspecs.action_discovery import (
     ActionCatalogue,
     ActionDiscoveryManager,
@@ -22,43 +21,78 @@ from base04_hookspecs.action_discovery import (
     ActionListing,
     DefinitionFault,
     DiscoveryReport,
+    PackInfo,
 )
-from base04_hookspecs.app import ActionSource, AppManager
+from base04_hookspecs.app import AppManager
 from base04_hookspecs.errors import UnknownAction
 from base04_hookspecs.health import HealthReport, health_report
 
 
 class YamlActionDiscoveryManager(ActionDiscoveryManager):
-    """Reads action packs from YAML files of installed packages and of folders.
+    """Reads action packs from YAML files of installed packages and of folders, and takes those that plugins define.
 
     What it knows is one immutable catalogue, exchanged as a whole by each discovery. Files are read and handlers
     imported in a worker thread; handlers are imported at discovery, so that one that is missing is reported then.
-    Code that was imported stays as it is until the host starts again; the files are read anew each time.
+    Folders are watched: what changes in them is read at once, with the modules that lie beside. Installed packages
+    stay as they are until the host starts again.
     """
 
     def __init__(self, settings: ActionDiscoverySettings, app: AppManager) -> None:
         self._app = app
         self._folders = tuple(folder.expanduser().absolute() for folder in settings.folders)
+        self._watch = FolderWatch(self._folders, self._read_changes, WATCH_INTERVAL_S) if settings.watch else None
+        self._library = Library(self._folders)
+        self._overrides = Overrides(settings.overrides)
         self._lock = asyncio.Lock()
         self._catalogue = Catalogue()
-        self._packs: dict[Path, Pack] = {}
+        self._shelf = Shelf()
         self._faults: list[DefinitionFault] = []
 
     async def start(self) -> None:
         """Discover all actions. Faults are logged, and do not keep the host from starting."""
+        known = await asyncio.to_thread(snapshot, self._folders)
         report = await self.discover_all_actions()
-        log = structlog.get_logger()
         for fault in report["faults"]:
-            log.warning("action file has a fault", **fault)
+            _log_fault(fault)
+        if self._watch is not None and self._folders:
+            self._watch.start(known)
+
+    async def stop(self) -> None:
+        """Watch no more."""
+        if self._watch is not None:
+            await self._watch.stop()
 
     async def discover_all_actions(self) -> DiscoveryReport:
         """Read all packs and folders anew. A pack with a fault keeps its last good version, where it had one."""
+        await self._read(anew=True)
+        return {
+            "packs": len(self._shelf.packs),
+            "actions": len(self._catalogue),
+            "faults": _copies(self._faults),
+        }
+
+    async def _read(self, *, anew: bool) -> None:
         async with self._lock:
-            sources = self._app.list_action_sources()
-            packs, faults = await asyncio.to_thread(_discover, sources, self._folders, self._packs)
-            catalogue = Catalogue(action for pack in packs.values() for action in pack.actions)
-            self._packs, self._faults, self._catalogue = packs, faults, catalogue
-        return {"packs": len(packs), "actions": len(catalogue), "faults": _copies(faults)}
+            sources, definitions = self._app.list_action_sources(), self._app.list_action_packs()
+            shelf = await asyncio.to_thread(self._library.read, sources, definitions, anew=anew)
+            actions = [action for pack in shelf.packs.values() for action in pack.actions]
+            self._catalogue = Catalogue(self._overrides.apply(actions))
+            self._faults = [*shelf.faults, *self._overrides.faults(actions)]
+            self._shelf = shelf
+
+    async def _read_changes(self) -> None:
+        before = {tuple(fault.values()) for fault in self._faults}
+        await self._read(anew=False)
+        for fault in self._faults:
+            if tuple(fault.values()) not in before:
+                _log_fault(fault)
+        kept = sorted(self._shelf.kept)
+        structlog.get_logger().info(
+            "action folders were read anew",
+            actions=len(self._catalogue),
+            faults=len(self._faults),
+            **({"last_good_version": kept} if kept else {}),
+        )
 
     def catalogue(self) -> ActionCatalogue:
         """Return all actions as of now."""
@@ -88,17 +122,24 @@ class YamlActionDiscoveryManager(ActionDiscoveryManager):
         actions = {action.name: action.info.copy() for action in self._catalogue}
         return {"actions": actions, "total": len(actions)}
 
+    async def list_packs(self) -> dict[str, PackInfo]:
+        """Return the packs by name."""
+        packs = sorted((pack.info for pack in self._shelf.packs.values()), key=lambda info: info["name"])
+        return {info["name"]: copy.deepcopy(info) for info in packs}
+
     async def get_faults(self) -> list[DefinitionFault]:
         """Return what is wrong with action files as they were last read, ordered by file and line."""
         return _copies(self._faults)
 
     async def health_check(self) -> HealthReport:
         """Report ``degraded`` while action files have faults."""
-        faults, actions, packs = len(self._faults), len(self._catalogue), len(self._packs)
+        faults, actions, packs = len(self._faults), len(self._catalogue), len(self._shelf.packs)
         details = f"{actions} actions in {packs} packs"
         if faults:
             first = self._faults[0]
             details += f"; {faults} faults in action files, the first in {first['file']}:{first['line']}"
+        if self._shelf.kept:
+            details += f"; running in their last good version: {', '.join(sorted(self._shelf.kept))}"
         return health_report("degraded" if faults else "healthy", details, errors=faults, packs=packs, actions=actions)
 
 
@@ -106,38 +147,5 @@ def _copies(faults: Iterable[DefinitionFault]) -> list[DefinitionFault]:
     return [fault.copy() for fault in faults]
 
 
-def _discover(
-    sources: Iterable[ActionSource], folders: Iterable[Path], last: Mapping[Path, Pack]
-) -> tuple[dict[Path, Pack], list[DefinitionFault]]:
-    """Read everything; ``last`` are the packs as they last were good, by file."""
-    files, faults = find_files(sources, folders)
-    readings = [read_pack(file) for file in files]
-    _refuse_shared_names(readings)
-    packs = {reading.file.path: reading.pack for reading in readings if reading.pack is not None}
-    taken = {pack.name for pack in packs.values()}
-    for reading in readings:
-        path = reading.file.path
-        good = last.get(path)
-        if path not in packs and good is not None and good.name not in taken:
-            packs[path] = good
-            taken.add(good.name)
-    for reading in readings:
-        faults += reading.faults.sorted()
-    return packs, sorted(faults, key=fault_order)
-
-
-def _refuse_shared_names(readings: Iterable[PackReading]) -> None:
-    """Refuse packs that have one name: which of them answers would be an accident."""
-    by_name: dict[str, list[PackReading]] = {}
-    for reading in readings:
-        if reading.name:
-            by_name.setdefault(reading.name, []).append(reading)
-    for name, sharing in by_name.items():
-        if len(sharing) < 2:
-            continue
-        for reading in sharing:
-            others = " and ".join(os.fspath(other.file.path) for other in sharing if other is not reading)
-            reading.faults.add(
-                reading.position, f"The pack {name!r} is also defined in {others}: give one another name."
-            )
-            reading.pack = None
+def _log_fault(fault: DefinitionFault) -> None:
+    structlog.get_logger().warning("action file has a fault", **fault)

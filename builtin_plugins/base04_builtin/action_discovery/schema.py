@@ -21,6 +21,7 @@ from base04_builtin.action_discovery.schema_keywords import (
     resolve,
     subschemas,
 )
+from base04_builtin.action_discovery.secrets import Conceal, concealer
 
 Report = Callable[..., None]
 """Called as ``report(path, message)`` or ``report(path, message, key=True)``: the fault stands at the value that a
@@ -32,10 +33,11 @@ _MASK: Final = "the value"
 
 @dataclass(frozen=True, slots=True)
 class CompiledSchema:
-    """A schema that can be used. ``fill`` is None where there is nothing to fill in."""
+    """A schema that can be used. ``fill`` and ``conceal`` are None where there is nothing to fill in or to conceal."""
 
     validator: Draft202012Validator
     fill: Fill | None
+    conceal: Conceal | None
 
 
 def compile_schema(schema: dict[str, Any], report: Report, *, fill: bool = True) -> CompiledSchema | None:
@@ -58,8 +60,12 @@ def compile_schema(schema: dict[str, Any], report: Report, *, fill: bool = True)
     except (ValidationError, ValueError) as error:
         found(tuple(getattr(error, "instance_path", ())), f"This schema cannot be used: {_first_line(error)}.")
         return None
-    plan = _plan(schema, parts, found, fill=fill)
-    return None if found.any else CompiledSchema(validator, plan)
+    words = {keyword for part in parts for keyword in part.schema}
+    conceal = concealer(schema) if "secret" in words else None
+    if not fill and words.isdisjoint(("default", "$ref")):
+        return CompiledSchema(validator, None, conceal)
+    plan = _plan(schema, parts, found, fill=fill, alone="$ref" not in words)
+    return None if found.any else CompiledSchema(validator, plan, conceal)
 
 
 class _Reports:
@@ -100,6 +106,10 @@ def _check_words(part: Subschema, root: dict[str, Any], report: _Reports) -> Non
             report(path, f"There is no {value!r} here: a reference leads to '#/$defs/...' of the same action or pack.")
         elif keyword in ("$id", "$anchor", "$dynamicAnchor", "$dynamicRef", "$vocabulary"):
             report(path, f"{keyword!r} is not used in action files: refer to '#/$defs/...' by '$ref'.", key=True)
+        elif keyword == "secret" and not isinstance(value, bool):
+            report(path, "'secret' must be true or false.")
+        elif keyword == "default" and part.schema.get("secret") is True:
+            report(path, "A secret has no default: it would stand here for all to read.", key=True)
         elif keyword == "$schema" and value != _METASCHEMA:
             report(path, f"Action files use JSON Schema 2020-12: leave '$schema' out, or write {_METASCHEMA!r}.")
 
@@ -114,8 +124,8 @@ def _or_all(word: str, known: tuple[str, ...] | list[str]) -> str:
     return hint if hint != "." else f": there are {', '.join(known)}."
 
 
-def _plan(schema: dict[str, Any], parts: list[Subschema], report: _Reports, *, fill: bool) -> Fill | None:
-    validators = _Validators(schema)
+def _plan(schema: dict[str, Any], parts: list[Subschema], report: _Reports, *, fill: bool, alone: bool) -> Fill | None:
+    validators = _Validators(schema, alone=alone)
     try:
         plan = FillPlan(schema, validators.get)
     except EndlessReference as error:
@@ -170,12 +180,14 @@ def _check_defaults_alone(schema: dict[str, Any], parts: list[Subschema], report
 
 
 class _Validators:
-    """The compiled subschemas, compiled when the first is asked for."""
+    """The compiled subschemas. Where nothing refers to anything, each is compiled ``alone``, when it is asked for."""
 
-    def __init__(self, schema: dict[str, Any]) -> None:
-        self._schema = schema
+    def __init__(self, schema: dict[str, Any], *, alone: bool) -> None:
+        self._schema, self._alone = schema, alone
 
     def get(self, place: str) -> Validator:
+        if self._alone and (found := resolve(self._schema, "#" + place)) is not None:
+            return Draft202012Validator(found[1], validate_formats=True, offline=True)
         return self._map["#" + place]
 
     @functools.cached_property

@@ -35,9 +35,10 @@ KEYWORDS: Final = frozenset(
         *("multipleOf", "pattern", "required", "type", "uniqueItems"),
         *("contentEncoding", "contentMediaType", "default", "deprecated", "description", "examples", "format"),
         *("readOnly", "title", "writeOnly"),
+        "secret",
     )
 )
-"""All keywords; those that begin with ``x-`` are anybody's."""
+"""All keywords, and ``secret`` of Base04; those that begin with ``x-`` are anybody's."""
 
 TYPES: Final = ("array", "boolean", "integer", "null", "number", "object", "string")
 

@@ -7,12 +7,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from base04_builtin.action_discovery.document import START
-from base04_builtin.action_discovery.faults import FaultLog
+from base04_builtin.action_discovery.faults import START, FaultLog
 from base04_hookspecs.action_discovery import DefinitionFault
 from base04_hookspecs.app import ActionSource
 
-_SUFFIXES = (".yaml", ".yml")
+SUFFIXES = (".yaml", ".yml")
+
+Stamp = tuple[int, int, int]
+"""What changes when a file is saved: its time, its size, and which file it is."""
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """Return the stamp of a file; None where there is none."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,7 @@ def _action_files(folder: Path, log: FaultLog) -> list[Path]:
         return sorted(
             path
             for path in folder.iterdir()
-            if path.suffix in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+            if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
         )
     except OSError as error:
         log.add(START, f"The folder {str(folder)!r} cannot be read: {error.strerror}.")

@@ -16,12 +16,21 @@ from pydantic import Field
 
 from base04_builtin.api_key.cache import KeyCache
 from base04_builtin.api_key.key_text import digest_of, id_of, is_id, new_key
-from base04_builtin.api_key.permissions import check_caller_may_give, checked_permissions
+from base04_builtin.api_key.permissions import caller_key_id, check_caller_may_give, checked_permissions
 from base04_builtin.api_key.records import KeyRecord, KeyTable
 from base04_builtin.api_key.usage import UsageLog
 from base04_hookspecs.api_key import ApiKeyInfo, ApiKeyManager
 from base04_hookspecs.database import DatabaseManager
-from base04_hookspecs.errors import ConfigurationError, Conflict, InvalidApiKey, InvalidInput, InvalidToken, NotFound
+from base04_hookspecs.errors import (
+    ConfigurationError,
+    Conflict,
+    InvalidInput,
+    MalformedApiKey,
+    NotFound,
+    PermissionDenied,
+    RevokedToken,
+    UnknownApiKey,
+)
 from base04_hookspecs.health import HealthReport, health_report
 from base04_hookspecs.jwt import JWTManager
 from base04_hookspecs.rate_limiter import RateLimit
@@ -44,8 +53,8 @@ class ApiKeySettings(ManagerSettings):
     """How keys are looked up. Times are in seconds.
 
     ``cache_max_age`` is the most by which a change by another process may be seen late, 0 for none; a change by this
-    process is in effect at once. ``usage_interval`` is how often last uses are stored, ``usage_size`` for how many
-    keys they are kept until then.
+    process is in effect at once. ``usage_interval`` is how often uses are stored, ``usage_size`` for how many keys they
+    are kept until then.
     """
 
     cache_size: int = Field(default=1024, ge=1, le=1_000_000)
@@ -58,7 +67,7 @@ class DatabaseApiKeyManager(ApiKeyManager):
     """Keys in the database, as hashes under a pepper that the vault keeps.
 
     With a ``jwt`` manager, tokens that were had for a key (source ``api_key:<id>``) get the permissions that the key
-    has at each refresh, and end with it.
+    has at each refresh, and end with it. A caller who was let in by a key gets none that outlives it.
     """
 
     def __init__(
@@ -128,7 +137,8 @@ class DatabaseApiKeyManager(ApiKeyManager):
             RateLimit.parse(rate_limit)
         check_caller_may_give(granted)
         now = self._clock()
-        expires_at = None if expires_in is None else now + expires_in
+        wanted = None if expires_in is None else now + expires_in
+        expires_at = await self._end_for_caller(wanted, cut=expires_in is None)
         key, key_id = new_key()
         record = KeyRecord(
             key_id, digest_of(key, self._pepper), user_id, name, tuple(granted), rate_limit, now, expires_at
@@ -141,16 +151,16 @@ class DatabaseApiKeyManager(ApiKeyManager):
         """Return what is known of a key that is valid now."""
         key_id = id_of(api_key)
         if key_id is None:
-            raise InvalidApiKey("it is malformed, or its checksum is wrong")
+            raise MalformedApiKey("it is malformed, or its checksum is wrong")
         record = await self._looked_up(key_id)
         if not self._matches(record, api_key) or record is None:
-            raise InvalidApiKey("it is not known")
+            raise UnknownApiKey("it is not known")
         now = self._clock()
         fault = record.fault_at(now)
         if fault is not None:
-            raise InvalidApiKey(f"{fault} (key id {key_id})")
+            raise fault
         self._usage.note(key_id, now)
-        return record.used_at(now).info()
+        return self._info(record)
 
     async def revoke_api_key(self, api_key: str) -> bool:
         """Revoke a key durably, then the tokens that were had for it.
@@ -173,11 +183,12 @@ class DatabaseApiKeyManager(ApiKeyManager):
         Raises:
             NotFound: there is no such key, or it is revoked or expired.
             Conflict: it was rolled before.
-            PermissionDenied: within a request, the caller does not hold what the key grants.
+            PermissionDenied: within a request, the caller does not hold what the key grants, or holds it for less long.
         """
         _check_seconds("overlap", overlap)
         old = await self._valid_record(api_key)
         check_caller_may_give(old.permissions)
+        expires_at = await self._end_for_caller(old.expires_at)
         now = self._clock()
         key, key_id = new_key()
         new = KeyRecord(
@@ -188,7 +199,7 @@ class DatabaseApiKeyManager(ApiKeyManager):
             old.permissions,
             old.rate_limit,
             now,
-            old.expires_at,
+            expires_at,
         )
         change = {"expires_at": min(now + overlap, old.expires_at or math.inf)} if overlap else {"revoked_at": now}
         try:
@@ -263,8 +274,28 @@ class DatabaseApiKeyManager(ApiKeyManager):
         record = await self._found(api_key)
         fault = record.fault_at(self._clock())
         if fault is not None:
-            raise NotFound(f"The API key {record.key_id!r} cannot be rolled, because {fault}: create a new one.")
+            raise NotFound(f"The API key cannot be rolled, because {fault.reason}: create a new one.")
         return record
+
+    async def _end_for_caller(self, ends_at: float | None, *, cut: bool = False) -> float | None:
+        """Return when a key ends that the caller gets; one that was had for a key cannot outlive it.
+
+        Where it would, it is ``cut`` to that end.
+
+        Raises:
+            PermissionDenied: it would outlive it, or the caller's own key is not valid any more.
+        """
+        maker_id = caller_key_id()
+        if maker_id is None:
+            return ends_at
+        maker = await self._table.get(maker_id)
+        if maker is None or maker.fault_at(self._clock()) is not None:
+            raise PermissionDenied("The API key of the caller is not valid any more, so it can make no other.")
+        if maker.expires_at is None or (ends_at is not None and ends_at <= maker.expires_at):
+            return ends_at
+        if not cut:
+            raise PermissionDenied("A key can make none that outlives it: let the new one end sooner.")
+        return maker.expires_at
 
     async def _changed(self, key_id: str, where: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
         try:
@@ -273,7 +304,7 @@ class DatabaseApiKeyManager(ApiKeyManager):
             self._cache.drop(key_id)
 
     def _info(self, record: KeyRecord) -> ApiKeyInfo:
-        return record.used_at(self._usage.last_use(record.key_id)).info()
+        return record.used(self._usage.noted(record.key_id)).info()
 
     async def _revoke_tokens(self, key_id: str) -> None:
         if self._jwt is not None:
@@ -282,12 +313,13 @@ class DatabaseApiKeyManager(ApiKeyManager):
     async def _claims_of(self, user_id: str, key_id: str) -> Mapping[str, Any]:
         record = await self._table.get(key_id)
         if record is None or record.user_id != user_id:
-            raise InvalidToken("the API key of the token is not known")
+            raise RevokedToken("the API key of the token is not known")
         fault = record.fault_at(self._clock())
         if fault is not None:
-            raise InvalidToken(f"the API key of the token is not valid: {fault}")
-        claims: dict[str, Any] = {"permissions": list(record.permissions), "api_key_id": key_id}
-        return claims if record.rate_limit is None else {**claims, "rate_limit": record.rate_limit}
+            raise RevokedToken(f"the API key of the token is not valid: {fault.reason}")
+        claims = {"permissions": list(record.permissions), "api_key_id": key_id}
+        further = {"rate_limit": record.rate_limit, "exp": record.expires_at}
+        return claims | {name: value for name, value in further.items() if value is not None}
 
     async def _stored_pepper(self) -> bytes:
         fresh = base64.urlsafe_b64encode(secrets.token_bytes(_PEPPER_BYTES)).decode()

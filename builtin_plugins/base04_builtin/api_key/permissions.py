@@ -55,6 +55,12 @@ def check_caller_may_give(permissions: Sequence[str]) -> None:
         )
 
 
+def caller_key_id() -> str | None:
+    """Return the key that let the caller in, directly or through a token; None where there was none."""
+    request = current_request()
+    return None if request is None else request.principal.api_key_id
+
+
 def _is_trusted(request: RequestContext) -> bool:
     if request.principal.method == "local":
         return True

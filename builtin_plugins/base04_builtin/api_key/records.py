@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from base04_hookspecs.api_key import ApiKeyInfo
 from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema, Where
-from base04_hookspecs.errors import Conflict
+from base04_hookspecs.errors import Conflict, ExpiredApiKey, InvalidApiKey, RevokedApiKey
+
+_BATCH: Final = 200
+_ATTEMPTS: Final = 6
+_PAUSE: Final = 0.01
 
 KEYS: Final = TableSchema(
     name="base04_api_keys",
@@ -24,6 +30,7 @@ KEYS: Final = TableSchema(
         Column("revoked_at", "timestamp"),
         Column("last_used_at", "timestamp"),
         Column("replaced_by", "string"),
+        Column("use_count", "integer"),
     ),
     primary_key=("key_id",),
     indexes=(("user_id", "created_at"), ("created_at",)),
@@ -31,9 +38,20 @@ KEYS: Final = TableSchema(
 """``digest`` is a keyed hash of the whole key; ``replaced_by`` the id of the key that this one was rolled to."""
 
 
+class Uses(NamedTuple):
+    """How often a key was used, and when last."""
+
+    times: int
+    last: float
+
+    def joined(self, other: Uses) -> Uses:
+        """Return both together."""
+        return Uses(self.times + other.times, max(self.last, other.last))
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """One key."""
+    """One key. ``use_count`` is None where it was made before uses were counted, and was not used since."""
 
     key_id: str
     digest: str
@@ -46,6 +64,7 @@ class KeyRecord:
     revoked_at: float | None = None
     last_used_at: float | None = None
     replaced_by: str | None = None
+    use_count: int | None = 0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> KeyRecord:
@@ -55,19 +74,21 @@ class KeyRecord:
     def __repr__(self) -> str:
         return f"<KeyRecord key_id={self.key_id!r} user_id={self.user_id!r}>"
 
-    def fault_at(self, now: float) -> str | None:
+    def fault_at(self, now: float) -> InvalidApiKey | None:
         """Return why the key is not valid at a time, None if it is."""
         if self.revoked_at is not None:
-            return "it is revoked"
+            return RevokedApiKey(f"it is revoked (key id {self.key_id})")
         if self.expires_at is not None and self.expires_at <= now:
-            return "it has expired"
+            return ExpiredApiKey(f"it has expired (key id {self.key_id})")
         return None
 
-    def used_at(self, moment: float | None) -> KeyRecord:
-        """Return the record with a later last use."""
-        if moment is None or (self.last_used_at is not None and self.last_used_at >= moment):
+    def used(self, uses: Uses | None) -> KeyRecord:
+        """Return the record with further uses."""
+        if uses is None:
             return self
-        return replace(self, last_used_at=moment)
+        known = Uses(self.use_count or 0, uses.last if self.last_used_at is None else self.last_used_at)
+        count, last = known.joined(uses)
+        return replace(self, use_count=count, last_used_at=last)
 
     def row(self) -> dict[str, Any]:
         """Return what is stored."""
@@ -85,6 +106,7 @@ class KeyRecord:
             "expires_at": self.expires_at,
             "revoked_at": self.revoked_at,
             "last_used_at": self.last_used_at,
+            "use_count": self.use_count or 0,
         }
 
 
@@ -96,7 +118,7 @@ class KeyTable:
 
     async def prepare(self) -> None:
         """Bring the stored schema up to date."""
-        await self._database.migrate("api_key", (_create_table,))
+        await self._database.migrate("api_key", (_create_table, _add_use_counts))
 
     async def get(self, key_id: str) -> KeyRecord | None:
         """Return a key, None where there is none."""
@@ -129,14 +151,28 @@ class KeyTable:
         except Conflict:
             return False
 
-    async def record_use(self, moments: Mapping[str, float]) -> None:
-        """Store when keys were last used."""
-        await self._database.execute_transaction(
-            [
-                {"type": "update", "table": KEYS.name, "data": {"last_used_at": moment}, "where": {"key_id": key_id}}
-                for key_id, moment in moments.items()
-            ]
-        )
+    @property
+    def batch_size(self) -> int:
+        """For how many keys uses are added in one step that is done or not."""
+        return _BATCH if self._database.supports_transactions() else 1
+
+    async def add_uses(self, uses: Mapping[str, Uses]) -> None:
+        """Add uses to what is stored of keys, at most ``batch_size``.
+
+        Raises:
+            Conflict: other processes keep adding to them; nothing was done.
+        """
+        for attempt in range(_ATTEMPTS):
+            columns = ("key_id", "use_count", "last_used_at")
+            rows = await self._database.find(KEYS.name, {"key_id": {"in": list(uses)}}, columns=columns)
+            additions = [_adding(row, uses[row["key_id"]]) for row in rows]
+            try:
+                if additions:
+                    await self._database.execute_transaction(additions)
+                return
+            except Conflict:
+                await asyncio.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311  # it protects nothing
+        raise Conflict("Other processes keep counting uses of the same API keys.")
 
     async def answers(self) -> bool:
         """Tell whether the database answers."""
@@ -147,8 +183,21 @@ async def _create_table(database: DatabaseManager) -> None:
     await database.ensure_table(KEYS)
 
 
+async def _add_use_counts(database: DatabaseManager) -> None:
+    await database.ensure_table(KEYS)
+
+
 def _inserting(record: KeyRecord) -> Operation:
     return {"type": "insert", "table": KEYS.name, "data": record.row()}
+
+
+def _adding(row: Mapping[str, Any], uses: Uses) -> Operation:
+    count, last = row["use_count"], row["last_used_at"]
+    change = {
+        "use_count": (count or 0) + uses.times,
+        "last_used_at": uses.last if last is None else max(last, uses.last),
+    }
+    return _updating({"key_id": row["key_id"], "use_count": count}, change)
 
 
 def _updating(where: Where, change: Mapping[str, Any]) -> Operation:

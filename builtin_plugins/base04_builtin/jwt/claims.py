@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from base04_builtin.jwt.settings import JWTSettings
 from base04_builtin.jwt.strict_json import faults_of, is_plain
-from base04_hookspecs.errors import Fault, InvalidInput, InvalidToken
+from base04_hookspecs.errors import ExpiredToken, Fault, ImmatureToken, InvalidInput, MalformedToken, MisusedToken
 
 ACCESS: Final = "at+jwt"
 REFRESH: Final = "rt+jwt"
@@ -96,36 +96,36 @@ class Claims:
         """
         self._check_names(payload)
         if kind == REFRESH and not isinstance(payload.get(FAMILY), str):
-            raise InvalidToken("the refresh token belongs to no family")
+            raise MalformedToken("the refresh token belongs to no family")
         return self._check_times(payload, kind)
 
     def check_window(self, begins: float, ends: float) -> None:
         """Refuse what is not valid yet, or no more."""
         now = self._clock.now()
         if ends <= now:
-            raise InvalidToken("it has expired")
+            raise ExpiredToken("it has expired")
         if begins > now:
-            raise InvalidToken("it is not valid yet")
+            raise ImmatureToken("it is not valid yet")
 
     def _check_names(self, payload: Mapping[str, Any]) -> None:
         if payload.get("iss") != self._settings.issuer:
-            raise InvalidToken("the issuer is another")
+            raise MisusedToken("the issuer is another")
         audience = payload.get("aud")
         if self._settings.audience not in (audience if isinstance(audience, list) else [audience]):
-            raise InvalidToken("the audience is another")
+            raise MisusedToken("the audience is another")
         for name in ("sub", "jti"):
             if not isinstance(payload.get(name), str) or not payload[name]:
-                raise InvalidToken(f"the claim {name} is missing or not a string")
+                raise MalformedToken(f"the claim {name} is missing or not a string")
         for name in (FAMILY, SOURCE, "client_id"):
             if name in payload and (not isinstance(payload[name], str) or not payload[name]):
-                raise InvalidToken(f"the claim {name} is not a string")
+                raise MalformedToken(f"the claim {name} is not a string")
 
     def _check_times(self, payload: Mapping[str, Any], kind: str) -> tuple[float, float]:
         leeway = self._settings.leeway
         issued_at, expires_at = _moment(payload, "iat"), _moment(payload, "exp")
         begins, ends = issued_at - leeway, min(expires_at, self.expiry(kind, issued_at)) + leeway
         if begins > self._clock.now():
-            raise InvalidToken("it was issued in the future")
+            raise ImmatureToken("it was issued in the future")
         if "nbf" in payload:
             begins = max(begins, _moment(payload, "nbf") - leeway)
         self.check_window(begins, ends)
@@ -165,10 +165,26 @@ def check_additional(claims: Mapping[str, Any] | None) -> dict[str, Any]:
     return copy
 
 
+def check_end(ends_at: object) -> float | None:
+    """Return until when claims hold, as their source says it, None for no end.
+
+    Raises:
+        InvalidInput: it is not a time.
+    """
+    if ends_at is None or is_time(ends_at):
+        return ends_at
+    raise InvalidInput(f"The claims end at {ends_at!r}, which is no time: give seconds since the epoch.")
+
+
+def is_time(value: object) -> TypeGuard[float]:
+    """Tell whether a value is a time in seconds that can be compared with others."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15
+
+
 def _moment(payload: Mapping[str, Any], name: str) -> float:
     value = payload.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e15 < value < 1e15:
-        raise InvalidToken(f"the claim {name} is missing or not a time")
+    if not is_time(value):
+        raise MalformedToken(f"the claim {name} is missing or not a time")
     return value
 
 

@@ -16,7 +16,7 @@ from base04_builtin.jwt.claims import ACCESS, REFRESH, IssueClock
 from base04_builtin.jwt.key_set import KeySet, StoredKey
 from base04_builtin.jwt.signing_key import SigningKey
 from base04_builtin.jwt.strict_json import parse_object
-from base04_hookspecs.errors import InvalidInput, InvalidToken
+from base04_hookspecs.errors import InvalidInput, MalformedToken, MisusedToken, UntrustedToken
 
 MAX_TOKEN: Final = 8192
 """The most characters a token may have: what servers and proxies take as a header."""
@@ -26,7 +26,7 @@ _KINDS: Final = (ACCESS, REFRESH)
 _written = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
-class UnknownKey(InvalidToken):
+class UnknownKey(UntrustedToken):
     """The token names a key that is not in the set."""
 
     def __init__(self, kid: str) -> None:
@@ -98,9 +98,9 @@ class TokenCodec:
         known = self._known_headers.get(header)
         key, found = known if known is not None else self._choose(header)
         if found != kind:
-            raise InvalidToken(f"the type is not {kind}")
+            raise MisusedToken(f"the type is not {kind}")
         if key.ends_at is not None and key.ends_at <= self._clock.now():
-            raise InvalidToken("the key has ended")
+            raise UntrustedToken("the key has ended")
         return parse_payload(verified_content(key.key, signed, payload, signature)), key.kid, key.ends_at
 
     def _signing_now(self) -> _LoadedKey:
@@ -114,9 +114,9 @@ class TokenCodec:
         header = parse_header(segment)
         kid, kind = header.get("kid"), header.get("typ")
         if kind not in _KINDS:
-            raise InvalidToken("the type is none of a token of this issuer")
+            raise MisusedToken("the type is none of a token of this issuer")
         if not isinstance(kid, str):
-            raise InvalidToken("the header names no key")
+            raise MalformedToken("the header names no key")
         key = self._keys.get(kid)
         if key is None:
             raise UnknownKey(kid)
@@ -138,16 +138,16 @@ def open_token(token: str, key: SigningKey) -> bytes:
 def split_token(token: str) -> tuple[bytes, bytes, bytes, bytes]:
     """Return header, payload and signature as they are written, and what is signed."""
     if not isinstance(token, str):
-        raise InvalidToken("it is not a string")
+        raise MalformedToken("it is not a string")
     if len(token) > MAX_TOKEN:
-        raise InvalidToken(f"it is longer than {MAX_TOKEN} characters")
+        raise MalformedToken(f"it is longer than {MAX_TOKEN} characters")
     try:
         text = token.encode("ascii")
         header, payload, signature = text.split(b".")
     except ValueError:
         header = payload = signature = b""
     if not header or not payload or not signature:
-        raise InvalidToken("it is not three base64url segments")
+        raise MalformedToken("it is not three base64url segments")
     return header, payload, signature, text[: -1 - len(signature)]
 
 
@@ -155,11 +155,11 @@ def parse_header(segment: bytes) -> dict[str, Any]:
     """Read a header."""
     content = _decoded(segment)
     if len(content) > _MAX_HEADER:
-        raise InvalidToken(f"the header is longer than {_MAX_HEADER} bytes")
+        raise MalformedToken(f"the header is longer than {_MAX_HEADER} bytes")
     try:
         return parse_object(content)
     except ValueError as error:
-        raise InvalidToken("the header is not a JSON object with unique names") from error
+        raise MalformedToken("the header is not a JSON object with unique names") from error
 
 
 def check_header(header: Mapping[str, Any], key: SigningKey) -> None:
@@ -168,15 +168,15 @@ def check_header(header: Mapping[str, Any], key: SigningKey) -> None:
     So what this issuer does not understand, ``crit`` included, and every key that is brought along, is refused.
     """
     if header.get("alg") != key.algorithm:
-        raise InvalidToken("the algorithm is not the one of the key")
+        raise UntrustedToken("the algorithm is not the one of the key")
     if not header.keys() <= {"alg", "typ", "kid"}:
-        raise InvalidToken("the header has members that are not understood")
+        raise MalformedToken("the header has members that are not understood")
 
 
 def verified_content(key: SigningKey, signed: bytes, payload: bytes, signature: bytes) -> bytes:
     """Return what a payload segment holds, once the signature is found good."""
     if not key.verify(signed, _decoded(signature)):
-        raise InvalidToken("the signature is not valid")
+        raise UntrustedToken("the signature is not valid")
     return _decoded(payload)
 
 
@@ -185,11 +185,11 @@ def parse_payload(content: bytes) -> dict[str, Any]:
     try:
         return parse_object(content)
     except ValueError as error:
-        raise InvalidToken("the payload is not a JSON object with unique names") from error
+        raise MalformedToken("the payload is not a JSON object with unique names") from error
 
 
 def _decoded(segment: bytes) -> bytes:
     try:
         return base64url.decode(segment)
     except ValueError as error:
-        raise InvalidToken(f"a segment cannot be read: {error}") from error
+        raise MalformedToken(f"a segment cannot be read: {error}") from error

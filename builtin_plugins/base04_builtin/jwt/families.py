@@ -21,7 +21,7 @@ from base04_builtin.jwt.revocations import RevocationList
 from base04_builtin.jwt.settings import JWTSettings
 from base04_builtin.jwt.tables import FAMILIES, sweep_expired
 from base04_hookspecs.database import DatabaseManager, Operation
-from base04_hookspecs.errors import Conflict, InvalidToken
+from base04_hookspecs.errors import Conflict, ExpiredToken, InvalidToken, ReusedToken, RevokedToken
 
 log = structlog.get_logger()
 
@@ -82,10 +82,10 @@ class RefreshFamilies:
         found = await self._find(family)
         if jti != found.current_jti and not self._repeats(found, jti):
             await self._give_up(found)
-            raise InvalidToken("the refresh token was used before")
+            raise ReusedToken("the refresh token was used before")
         ends_at = self.ends_at(found)
         if ends_at is not None and ends_at <= self._clock.now() - self._settings.leeway:
-            raise InvalidToken("the refresh family has ended")
+            raise ExpiredToken("the refresh family has ended")
         return found
 
     def ends_at(self, family: Family) -> float | None:
@@ -134,10 +134,10 @@ class RefreshFamilies:
     async def _find(self, family: str) -> Family:
         rows = await self._database.find(FAMILIES.name, {"family": family}, limit=1, columns=Family.__slots__)
         if not rows:
-            raise InvalidToken("the refresh family is not known")
+            raise RevokedToken("the refresh family is not known")
         found = Family(**rows[0])
         if found.revoked_at is not None:
-            raise InvalidToken("the refresh family is revoked")
+            raise RevokedToken("the refresh family is revoked")
         return found
 
     def _repeats(self, found: Family, jti: str) -> bool:

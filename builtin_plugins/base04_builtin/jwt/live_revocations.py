@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from base04_builtin.jwt.claims import AFTER, FAMILY, SOURCE
+from base04_builtin.jwt.claims import AFTER, FAMILY, SOURCE, is_time
 
 KINDS: Final = ("jti", "family", "user", "source", "key")
 
@@ -31,12 +31,12 @@ class Revocation:
 
 def revocation_of(entry: object, cutoff: object, expires_at: object) -> Revocation | None:
     """Return a revocation as it is stored or announced, None for what is not one."""
-    if not isinstance(entry, str) or not _is_time(expires_at) or not (cutoff is None or _is_time(cutoff)):
+    if not isinstance(entry, str) or not is_time(expires_at) or not (cutoff is None or is_time(cutoff)):
         return None
     kind, _, value = entry.partition(":")
     if kind not in KINDS or not value or (cutoff is None) is (kind in ("user", "source")):
         return None
-    return Revocation(kind, value, expires_at, cutoff)  # type: ignore[arg-type]  # both were just checked
+    return Revocation(kind, value, expires_at, cutoff)
 
 
 class LiveRevocations:
@@ -46,6 +46,7 @@ class LiveRevocations:
         self._stopped: dict[str, dict[str, float]] = {kind: {} for kind in ("jti", "family", "key")}
         self._cut: dict[str, dict[str, tuple[float, float]]] = {kind: {} for kind in ("user", "source")}
         self._empty = True
+        self._watchers: list[Callable[[], None]] = []
 
     def __len__(self) -> int:
         stopped, cut = self._stopped.values(), self._cut.values()
@@ -53,14 +54,30 @@ class LiveRevocations:
 
     def merge(self, revocation: Revocation) -> None:
         """Take in a revocation; one of the same thing is joined with it, to stop what either stops."""
+        if self._join(revocation):
+            for watcher in tuple(self._watchers):
+                watcher()
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when more is revoked than before; returns a function that ends it."""
+        watchers = self._watchers
+        watchers.append(callback)
+        return lambda: watchers.remove(callback) if callback in watchers else None
+
+    def _join(self, revocation: Revocation) -> bool:
+        """Take in a revocation and tell whether it stops anything that was not stopped."""
         self._empty = False
         kind, value, expires_at = revocation.kind, revocation.value, revocation.expires_at
         if revocation.cutoff is None:
             entries = self._stopped[kind]
+            is_new = value not in entries
             entries[value] = max(expires_at, entries.get(value, expires_at))
-        else:
-            known = self._cut[kind].get(value, (revocation.cutoff, expires_at))
-            self._cut[kind][value] = max(known[0], revocation.cutoff), max(known[1], expires_at)
+            return is_new
+        before = self._cut[kind].get(value)
+        known = before or (revocation.cutoff, expires_at)
+        after = max(known[0], revocation.cutoff), max(known[1], expires_at)
+        self._cut[kind][value] = after
+        return before is None or after[0] > before[0]
 
     def drop_expired(self, now: float) -> None:
         """Forget what stops no token any more."""
@@ -105,10 +122,6 @@ class LiveRevocations:
             return False
         known = payload.get(AFTER)
         after = known.get(kind) if isinstance(known, dict) else None
-        if _is_time(after) and after >= found[0]:  # type: ignore[operator]  # just checked
+        if is_time(after) and after >= found[0]:
             return False
         return bool(payload["iat"] <= found[0] + _SKEW)
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -1e15 < value < 1e15

@@ -26,6 +26,12 @@ CHANNEL: Final = key_name("jwt", "revocations")
 _READ_TIMEOUT: Final = 5.0
 _PUBLISH_TIMEOUT: Final = 1.0
 _RESYNC: Final = 10.0
+_LOOK: Final = 0.7
+"""How often the newest entries are looked at, as a part of ``revocation_max_age``."""
+
+_NEWEST: Final = 15.0
+"""How old an entry that such a look finds may be, in seconds: what clocks differ by and a commit takes."""
+
 _RETRY: Final = 0.25
 _FIRST_READ: Final = 0.5
 """How many seconds after the start revocations are read, where no token came earlier."""
@@ -42,6 +48,9 @@ class RevocationList:
     came that was announced earlier. Each is good for ``revocation_max_age`` seconds. After a gap in the channel
     heartbeats prove nothing until the database has been read again. A check with older knowledge reads the database
     first, and where that fails too, ``on_unknown`` decides.
+
+    Beside that it looks at the newest entries of the database before they are a second old. That proves nothing, but
+    finds what was revoked by a process that cannot announce it and that was never heard here, or not for a long time.
 
     What this process revokes is in effect when ``add`` returns.
     """
@@ -176,6 +185,20 @@ class RevocationList:
         where: dict[str, Any] = {"expires_at": {"gt": now}}
         if self._watermark is not None:
             where["revoked_at"] = {"gte": self._watermark - SKEW}
+        await self._take_in(where)
+        self._watermark = now
+        self._faults -= {"revocations cannot be read", "tokens are accepted though revocations are unknown"}
+        self._healed = max(self._healed, gaps)
+        self._learn(began)
+
+    async def _look(self) -> None:
+        now = self._clock.now()
+        try:
+            await self._take_in({"expires_at": {"gt": now}, "revoked_at": {"gte": now - _NEWEST}})
+        except Base04Error as error:
+            self._note("revocations cannot be read", error)
+
+    async def _take_in(self, where: dict[str, Any]) -> None:
         try:
             async with asyncio.timeout(_READ_TIMEOUT):
                 rows = await self._database.find(REVOCATIONS.name, where)
@@ -185,10 +208,6 @@ class RevocationList:
             revocation = revocation_of(row["entry"], row["cutoff"], row["expires_at"])
             if revocation is not None:
                 self.live.merge(revocation)
-        self._watermark = now
-        self._faults -= {"revocations cannot be read", "tokens are accepted though revocations are unknown"}
-        self._healed = max(self._healed, gaps)
-        self._learn(began)
 
     def _learn(self, as_of: float) -> None:
         self._as_of = max(self._as_of, as_of)
@@ -239,12 +258,19 @@ class RevocationList:
         self._wake.set()
 
     async def _heal(self) -> None:
-        """Read the database after each gap, and now and then."""
+        """Read the database after each gap, and now and then; look at its newest entries in between."""
+        loop = asyncio.get_running_loop()
+        every = min(_RESYNC, _LOOK * self._settings.revocation_max_age or _RESYNC)
+        due = loop.time() + _RESYNC
         while True:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_RESYNC):
+                async with asyncio.timeout(min(every, max(0.0, due - loop.time()))):
                     await self._wake.wait()
+            if not self._wake.is_set() and loop.time() < due:
+                await self._look()
+                continue
             self._wake.clear()
+            due = loop.time() + _RESYNC
             try:
                 async with self._reading:
                     await self._read_now()

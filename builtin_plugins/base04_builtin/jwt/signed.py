@@ -20,6 +20,7 @@ from base04_builtin.jwt.claims import (
     Claims,
     IssueClock,
     check_additional,
+    check_end,
     check_user_id,
 )
 from base04_builtin.jwt.families import Family, RefreshFamilies, new_id
@@ -30,7 +31,7 @@ from base04_builtin.jwt.settings import JWTSettings
 from base04_builtin.jwt.tables import MIGRATIONS
 from base04_builtin.jwt.verified import Verified, VerifiedTokens
 from base04_hookspecs.database import DatabaseManager
-from base04_hookspecs.errors import Base04Error, InvalidInput, InvalidToken, ManagerUnavailable
+from base04_hookspecs.errors import Base04Error, InvalidInput, InvalidToken, ManagerUnavailable, RevokedToken
 from base04_hookspecs.health import HealthReport, HealthStatus, health_report
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.jwt import ClaimsSource, JWTManager, TokenPair
@@ -173,10 +174,10 @@ class SignedJWTManager(JWTManager):
         await self._check_revocations(verified)
         family_id, jti = verified.payload[FAMILY], verified.payload["jti"]
         held = await self._families.holding(family_id, jti)
-        claims = await self._claims_now(held)
+        claims, claims_end = await self._claims_now(held)
         codec = await self._keys.codec()
         family = await self._families.rotate(held.family, jti)
-        access = self._access_payload_of(family)
+        access = self._access_payload_of(family, claims_end)
         return {
             "access_token": codec.encode(ACCESS, {**access, **claims}),
             "refresh_token": self._refresh_token_of(codec, family),
@@ -196,7 +197,8 @@ class SignedJWTManager(JWTManager):
         if kind == REFRESH:
             await self._families.revoke(verified.payload[FAMILY])
         else:
-            await self._revocations.add(Revocation("jti", verified.payload["jti"], verified.ends))
+            ends_at = verified.payload["exp"] + self._settings.leeway  # longer lives may be set again
+            await self._revocations.add(Revocation("jti", verified.payload["jti"], ends_at))
         return True
 
     async def is_token_blacklisted(self, token: str) -> bool:
@@ -207,6 +209,10 @@ class SignedJWTManager(JWTManager):
             return False
         await self._ensure_known()
         return self._revocations.live.reason_against(verified.payload, verified.kid) is not None
+
+    def watch_revocations(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call back when something is revoked, as soon as this process knows of it."""
+        return self._revocations.live.watch(callback)
 
     async def revoke_user_tokens(self, user_id: str) -> bool:
         """Revoke all tokens of a user that were issued until now."""
@@ -241,7 +247,7 @@ class SignedJWTManager(JWTManager):
         await self._ensure_known()
         reason = self._revocations.live.reason_against(verified.payload, verified.kid)
         if reason is not None:
-            raise InvalidToken(f"it is revoked by its {reason}")
+            raise RevokedToken(f"it is revoked by its {reason}")
 
     async def _ensure_known(self) -> None:
         if self._steady() > self._revocations.known_until:
@@ -274,11 +280,14 @@ class SignedJWTManager(JWTManager):
         except InvalidToken:
             return REFRESH, await self._verify(token, REFRESH)
 
-    async def _claims_now(self, family: Family) -> dict[str, Any]:
+    async def _claims_now(self, family: Family) -> tuple[dict[str, Any], float | None]:
+        """Ask the source of a family for the claims of its user, and until when they hold."""
         if family.source is None:
-            return {}
+            return {}, None
         function, reference = self._source_function(family.source, InvalidToken)
-        return check_additional(await function(family.user_id, reference))
+        claims = dict(await function(family.user_id, reference))
+        ends_at = check_end(claims.pop("exp", None))
+        return check_additional(claims), ends_at
 
     def _source_function(
         self, source: str, refusal: type[InvalidInput] | type[InvalidToken]
@@ -305,15 +314,16 @@ class SignedJWTManager(JWTManager):
         further = {FAMILY: family, SOURCE: source, AFTER: self._revocations.live.after(user_id, source)}
         return self._claims.build(kind, user_id, jti, issued_at, ends_at, **further)
 
-    def _family_payload(self, kind: str, jti: str, family: Family) -> dict[str, Any]:
-        ends_at = self._families.ends_at(family)
+    def _family_payload(self, kind: str, jti: str, family: Family, claims_end: float | None = None) -> dict[str, Any]:
+        ends = [end for end in (self._families.ends_at(family), claims_end) if end is not None]
+        ends_at = min(ends, default=None)
         return self._payload(
             kind, family.user_id, jti, family.rotated_at, source=family.source, family=family.family, ends_at=ends_at
         )
 
-    def _access_payload_of(self, family: Family) -> dict[str, Any]:
+    def _access_payload_of(self, family: Family, claims_end: float | None) -> dict[str, Any]:
         # The jti follows from the rotation, so that a retry is answered alike.
-        return self._family_payload(ACCESS, f"{family.current_jti}.access", family)
+        return self._family_payload(ACCESS, f"{family.current_jti}.access", family, claims_end)
 
     def _refresh_token_of(self, codec: TokenCodec, family: Family) -> str:
         return codec.encode(REFRESH, self._family_payload(REFRESH, family.current_jti, family))

@@ -1,19 +1,18 @@
-"""The provider ``inprocess``: the plugins of this host, as it found them when it started."""
+"""The provider ``inprocess``: the plugins of this host, and the switches for them."""
 
 from __future__ import annotations
 
 import difflib
-from typing import NoReturn
 
 from base04_hookspecs import HealthReport, health_report
 from base04_hookspecs.app import AppManager
-from base04_hookspecs.errors import NotFound, NotSupported
+from base04_hookspecs.errors import NotFound
 from base04_hookspecs.health import worst
 from base04_hookspecs.module import ModuleInfo, ModuleManager
 
 
 class InprocessModuleManager(ModuleManager):
-    """Lists plugins and their health; which ones take part is decided when the host starts."""
+    """Lists plugins and their health, and has the host change which ones take part."""
 
     def __init__(self, app: AppManager) -> None:
         self._app = app
@@ -61,19 +60,16 @@ class InprocessModuleManager(ModuleManager):
         )
 
     async def enable_module(self, name: str) -> bool:
-        """Refuse: it takes a restart."""
-        self._find(name)
-        _needs_restart(f"To enable {name!r}, take it out of 'plugins.deny' in base04.yaml")
+        """Let a plugin take part, from the next request on and after restarts."""
+        return await self._app.enable_plugin(name)
 
     async def disable_module(self, name: str, *, swap: bool = False) -> bool:
-        """Refuse: it takes a restart."""
-        self._find(name)
-        _needs_restart(f"To disable {name!r}, add it to 'plugins.deny' in base04.yaml")
+        """Take a plugin out, from the next request on and after restarts; ``swap`` lets other providers take over."""
+        return await self._app.disable_plugin(name, swap=swap)
 
     async def reload_module(self, name: str) -> bool:
-        """Refuse: it takes a restart."""
-        self._find(name)
-        _needs_restart(f"To load {name!r} anew, leave 'plugins.deny' in base04.yaml as it is")
+        """Read settings, plugins and packs anew, and renew the managers that a plugin provides."""
+        return await self._app.reload_plugin(name)
 
     def _find(self, name: str) -> ModuleInfo:
         modules = self._app.list_plugins()
@@ -89,7 +85,3 @@ class InprocessModuleManager(ModuleManager):
 def _key(running: str) -> str:
     """Return how the application's health names a manager that is listed as ``role[/instance]:provider``."""
     return running.rpartition(":")[0]
-
-
-def _needs_restart(what: str) -> NoReturn:
-    raise NotSupported(f"Plugins cannot be changed while this host runs. {what}, and restart.")

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
 import structlog
 
-from base04_builtin.rate_limiter.ban_scripts import BAN, RESTORE, UNBAN
+from base04_builtin.rate_limiter.ban_keys import BanKeys, ban_from_now, now_ms
 from base04_builtin.rate_limiter.ban_table import SKEW_S, BanTable, StoredBan
-from base04_builtin.rate_limiter.identifiers import Subject, ban_key_of
+from base04_builtin.rate_limiter.identifiers import Subject
 from base04_builtin.rate_limiter.replies import Ban
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import Base04Error, ManagerUnavailable, OutcomeUnknown
@@ -30,7 +30,7 @@ _SWEEP_EVERY: Final = 100
 
 
 class BanBook:
-    """Keeps bans in the database, and where the check script looks them up: at their keys in the ``redis`` role.
+    """Keeps bans in the database, in memory, and where a check script looks them up: at keys of the ``redis`` role.
 
     The database is the truth. The keys are written from it at the start, after every gap and every ``sync_s``
     seconds; each process also holds the bans in memory, at most ``size``. So a ban is found missing when somebody
@@ -40,12 +40,15 @@ class BanBook:
     def __init__(self, database: DatabaseManager, redis: RedisManager, *, size: int, sync_s: float) -> None:
         self._table = BanTable(database)
         self._redis = redis
+        self._keys = BanKeys()
         self._size = size
         self._sync_s = sync_s
         self.live: dict[str, Ban] = {}
         """The bans that are known, by entry; those that have ended among them, until the next time they are read."""
         self.dropped = 0
+        self._ending: OrderedDict[str, None] = OrderedDict()
         self._recording: deque[tuple[Subject, Ban]] = deque()
+        self._storing = asyncio.Lock()
         self._watermark = 0.0
         self._lost = False
         self._wake = asyncio.Event()
@@ -57,8 +60,9 @@ class BanBook:
         """How many automatic bans are not stored yet."""
         return len(self._recording)
 
-    async def start(self) -> None:
-        """Read the bans that hold, bring them back, and listen for those of other processes."""
+    async def start(self, keys: BanKeys) -> None:
+        """Read the bans that hold, bring them back to their keys, and listen for those of other processes."""
+        self._keys = keys
         await self._table.prepare()
         await self._redis.subscribe(CHANNEL, self._on_message, on_gap=self._on_gap)
         await self._read_all()
@@ -86,12 +90,10 @@ class BanBook:
         Where the ``redis`` role is away it is in effect in this process, and everywhere once that is back.
         """
         try:
-            until, since = await self._redis.run_script(BAN, [one.ban_key for one in subjects], [life_ms, reason])
+            ban = await self._keys.put(subjects, life_ms, reason)
         except (ManagerUnavailable, OutcomeUnknown):
-            since = _now_ms()
-            until = since + life_ms if life_ms else 0
+            ban = ban_from_now(life_ms, reason)
             self.lose()
-        ban = Ban(until, since, reason)
         await self._table.put([(subject, ban) for subject in subjects], automatic=False)
         for subject in subjects:
             self._know(subject.entry, ban)
@@ -99,19 +101,21 @@ class BanBook:
 
     async def unban(self, subjects: Sequence[Subject]) -> bool:
         """Lift the bans of subjects, durably; False where there were none."""
-        keys = [subject.ban_key for subject in subjects]
         entries = [subject.entry for subject in subjects]
-        self._recording = deque(one for one in self._recording if one[0].entry not in entries)
         try:
-            lifted, now = await self._redis.run_script(UNBAN, keys, ["0"])
+            lifted, now = await self._keys.lift(entries)
         except (ManagerUnavailable, OutcomeUnknown):
-            lifted, now = 0, _now_ms()
+            lifted, now = 0, now_ms()
             self.lose()
-        stored = await self._table.lift(entries, now / 1000)
+        async with self._storing:  # so that none of them is stored after it was lifted
+            waiting = [one for one in self._recording if one[0].entry in entries]
+            for one in waiting:
+                self._recording.remove(one)
+            lifted += len(waiting) + await self._table.lift(entries, now / 1000)
         for entry in entries:
-            self.live.pop(entry, None)
+            self._forget(entry)
         await self._announce()
-        return bool(lifted or stored)
+        return lifted > 0
 
     def note(self, subject: Subject, ban: Ban) -> None:
         """Take in an automatic ban, which is in effect already, and store it soon. Never blocks and never fails."""
@@ -139,7 +143,7 @@ class BanBook:
         ban = self.live.get(entry)
         if ban is None:
             return False
-        return bool(await self._redis.run_script(RESTORE, [ban_key_of(entry)], _arguments([ban])))
+        return await self._keys.restore({entry: ban}) > 0
 
     def lose(self) -> None:
         """The keys may have been lost, or not written: bring all bans back."""
@@ -147,17 +151,23 @@ class BanBook:
         self._wake.set()
 
     def _know(self, entry: str, ban: Ban) -> None:
-        self.live.pop(entry, None)  # the newest is the last
+        self._forget(entry)
         self.live[entry] = ban
-        if len(self.live) > self._size:
-            del self.live[next(iter(self.live))]
+        if ban.until_ms:
+            self._ending[entry] = None  # the newest is the last
+        if len(self.live) > self._size:  # a flood of bans that end pushes out none that has no end
+            self._forget(next(iter(self._ending or self.live)))
+
+    def _forget(self, entry: str) -> None:
+        self.live.pop(entry, None)
+        self._ending.pop(entry, None)
 
     def _learn(self, stored: StoredBan) -> None:
         known = self.live.get(stored.entry)
         if known is not None and known.since_ms > stored.changed_at * 1000:
             return
         if stored.lifted:
-            self.live.pop(stored.entry, None)
+            self._forget(stored.entry)
         elif known is None or known.since_ms < stored.ban.since_ms:
             self._know(stored.entry, stored.ban)
 
@@ -204,11 +214,12 @@ class BanBook:
     async def _record(self) -> None:
         """Store the automatic bans that wait."""
         while self._recording:
-            some = [self._recording[number] for number in range(min(_AT_ONCE, len(self._recording)))]
-            await self._table.put(list({subject.entry: (subject, ban) for subject, ban in some}.values()), automatic=True)
-            for one in some:
-                with suppress(ValueError):  # lifted meanwhile
-                    self._recording.remove(one)
+            async with self._storing:
+                some = [self._recording[number] for number in range(min(_AT_ONCE, len(self._recording)))]
+                newest = {subject.entry: (subject, ban) for subject, ban in some}
+                await self._table.put(list(newest.values()), automatic=True)
+                for _ in some:
+                    self._recording.popleft()
             await self._announce()
 
     async def _read_all(self) -> None:
@@ -223,32 +234,20 @@ class BanBook:
         for stored in changes:
             self._learn(stored)
             if stored.lifted:
-                await self._redis.run_script(UNBAN, [ban_key_of(stored.entry)], [str(round(stored.changed_at * 1000))])
+                await self._keys.lift([stored.entry], round(stored.changed_at * 1000))
         self._watermark = began
         ended = [entry for entry, ban in self.live.items() if not ban.holds((began - SKEW_S) * 1000)]
         for entry in ended:
-            self.live.pop(entry, None)
+            self._forget(entry)
 
     async def _restore(self) -> None:
         """Write every ban that holds to its key, where it is not."""
         self._lost = False
-        bans = list(self.live.items())
         try:
-            for begin in range(0, len(bans), _AT_ONCE):
-                some = bans[begin : begin + _AT_ONCE]
-                keys = [ban_key_of(entry) for entry, _ in some]
-                await self._redis.run_script(RESTORE, keys, _arguments([ban for _, ban in some]))
+            await self._keys.restore(self.live)
         except BaseException:
             self._lost = True
             raise
 
     async def _sweep(self) -> None:
         await self._table.sweep(time.time())
-
-
-def _arguments(bans: Sequence[Ban]) -> list[str]:
-    return [part for ban in bans for part in (str(ban.until_ms), str(ban.since_ms), ban.reason)]
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

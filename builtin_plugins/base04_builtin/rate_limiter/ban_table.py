@@ -54,13 +54,13 @@ class BanTable:
         await self._database.migrate("rate_limiter", (_create_table,))
 
     async def live(self, now: float, limit: int) -> list[StoredBan]:
-        """Return bans that hold, the newest first."""
-        rows = []
-        for expires in ({"gt": now}, None):
+        """Return bans that hold: those without end, then the others, the newest first."""
+        rows: list[Any] = []
+        for expires in (None, {"gt": now}):
             where = {"lifted_at": None, "expires_at": expires}
-            rows += await self._database.find(BANS.name, where, ("-changed_at",), limit)
-        rows.sort(key=lambda row: -row["changed_at"])
-        return [_stored(row) for row in rows[:limit]]
+            if len(rows) < limit:
+                rows += await self._database.find(BANS.name, where, ("-changed_at",), limit - len(rows))
+        return [_stored(row) for row in rows]
 
     async def changed_since(self, moment: float) -> list[StoredBan]:
         """Return what has changed since a moment, in that order."""

@@ -42,7 +42,7 @@ def _call(store: ScriptStore, keys: Sequence[str], plan: Plan, now: int) -> list
             reply[0] = 0
             reply[position] = penalty[1:]
     full = False
-    for charge, capacity, drain, room, place, position in buckets:
+    for _, capacity, drain, room, place, position in buckets:
         state = get(keys[place])
         if state is None:
             level = 0

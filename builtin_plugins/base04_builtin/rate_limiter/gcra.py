@@ -10,13 +10,15 @@ import structlog
 
 from base04_builtin.rate_limiter.availability import Availability
 from base04_builtin.rate_limiter.ban_book import BanBook
-from base04_builtin.rate_limiter.identifiers import normalised_address, subject_for
+from base04_builtin.rate_limiter.ban_keys import BanKeys, RedisBanKeys
+from base04_builtin.rate_limiter.counts import Counts
+from base04_builtin.rate_limiter.identifiers import Subject, normalised_address, subject_for
 from base04_builtin.rate_limiter.joiner import CallJoiner
-from base04_builtin.rate_limiter.levels import Levels, refuse_type
-from base04_builtin.rate_limiter.local_count import LocalCount
+from base04_builtin.rate_limiter.levels import Level, Levels, level_finder, refuse_type
+from base04_builtin.rate_limiter.local_check import LocalCheck
+from base04_builtin.rate_limiter.plan import Counted
 from base04_builtin.rate_limiter.replies import (
     Ban,
-    Level,
     no_limit,
     read_bans,
     read_result,
@@ -41,38 +43,45 @@ log = structlog.get_logger()
 
 _LONGEST_BAN_S: Final = 100 * 366 * 86_400
 _LONGEST_REASON: Final = 500
+_COUNTS: Final = "rate_limiter.counts"
 _POLICIES: Final = ("open", "closed", "local")
 
 
 class GcraRateLimiterManager(RateLimiterManager):
-    """Counts every level in one script, on the clock of the ``redis`` role; bans have their truth in the database.
+    """Counts every level in one step, on the clock of the ``redis`` role; bans have their truth in the database.
 
-    Over time a limit lets through its amount in each period; after a pause of a whole period its amount may come at
-    once, and its places then come back one by one rather than all together. Calls that are made at the same time
-    share a run of the script.
+    The step is a script, or, where the ``redis`` role lives in this process alone, a function that does the same. Over
+    time a limit lets through its amount in each period; after a pause of a whole period its amount may come at once,
+    and its places then come back one by one rather than all together. Calls that are made at the same time share a run
+    of the script.
     """
 
     def __init__(self, settings: GcraRateLimiterSettings, redis: RedisManager, database: DatabaseManager) -> None:
         self._settings = settings
         self._redis = redis
-        self._levels = Levels(settings)
+        self._levels = Levels(settings, level_finder())
         self._calls = CallJoiner(redis)
         self._bans = BanBook(database, redis, size=settings.bans_in_memory, sync_s=settings.ban_sync)
         self._availability = Availability(redis, self._bans.lose)
-        self._local = LocalCount(settings.local_max_bytes)
-        self._local_levels = Levels(settings, settings.local_share)
+        self._counts = Counts(settings.local_size)
+        self._here: LocalCheck | None = None
+        self._meanwhile = self._local_check(settings.local_share)
         self._uncounted = 0
         self._shadowed = 0
 
     async def start(self) -> None:
-        """Bring the bans back."""
-        await self._bans.start()
+        """Find out where to count, and bring the bans back."""
+        counts = self._redis.local_object(_COUNTS, lambda: self._counts)
+        if isinstance(counts, Counts):
+            self._counts = counts
+            counts.size = self._settings.local_size
+            self._here = self._local_check()
+        await self._bans.start(BanKeys() if self._here else RedisBanKeys(self._redis))
 
     async def stop(self) -> None:
         await self._availability.stop()
         await self._calls.stop()
         await self._bans.stop()
-        self._local.clear()
 
     async def check_rate_limit(
         self,
@@ -87,21 +96,10 @@ class GcraRateLimiterManager(RateLimiterManager):
             raise InvalidInput(f"The cost {cost!r} is not usable: give an integer of at least 1.")
         if on_unavailable is not None and on_unavailable not in _POLICIES:
             raise InvalidInput(f"{on_unavailable!r} is not usable for on_unavailable: give {', '.join(_POLICIES)}.")
-        levels = self._levels.of_call(limit_types, identifiers, limits)
-        if not levels:
-            return unlimited()
-        if self._availability.away:
-            return self._without_count(levels, limits, cost, on_unavailable, None)
-        try:
-            reply = await self._count(levels, self._levels.plan(levels, cost))
-            if self._bans.live and self._is_missing(levels, reply):
-                reply = await self._with_bans(levels, reply, cost)
-        except (ManagerUnavailable, OutcomeUnknown) as error:
-            self._availability.lost(error)
-            return self._without_count(levels, limits, cost, on_unavailable, error)
-        if not reply[0]:
-            self._note_new_bans(levels, reply)
-        result = read_result(levels, reply, cost)
+        if self._here is not None:
+            result = self._here.check(limit_types, identifiers, limits, cost)
+        else:
+            result = await self._check_by_script(limit_types, identifiers, limits, cost, on_unavailable)
         if "shadow_exceeded" in result:
             self._shadowed += len(result["shadow_exceeded"])
         return result
@@ -113,11 +111,7 @@ class GcraRateLimiterManager(RateLimiterManager):
             InvalidInput: the limit type is unknown.
             NotFound: the type has no limit, and the identifier is not banned.
         """
-        level = self._levels.of_identifier(limit_type, identifier)
-        plan = self._levels.plan([level], 1, consume=False)
-        reply = await self._count([level], plan)
-        if self._is_missing([level], reply) and await self._bans.bring_back(level.subject.entry):
-            reply = await self._count([level], plan)
+        level, reply = await self._peek(limit_type, identifier)
         ban = Ban.read(reply[2]) if reply[2] else None
         states = read_states([level], reply)
         if states:
@@ -142,6 +136,8 @@ class GcraRateLimiterManager(RateLimiterManager):
 
     async def reset_rate_limit(self, identifier: str, limit_type: str) -> bool:
         """Forget the counts of an identifier, for limits that were given with a call too. Bans stay."""
+        if self._here is not None:
+            return self._here.reset(limit_type, identifier)
         level = self._levels.of_identifier(limit_type, identifier)
         return await self._redis.delete_by_prefix(level.subject.count_prefix) > 0
 
@@ -185,7 +181,8 @@ class GcraRateLimiterManager(RateLimiterManager):
             "bans_to_store": self._bans.waiting,
             "bans_dropped": self._bans.dropped,
             "shadow_exceeded": self._shadowed,
-            "local_keys": len(self._local),
+            "local_identifiers": len(self._counts),
+            "local_evicted": self._counts.evicted,
         }
         if reachable:
             return health_report("healthy", "counting", dependencies={"redis": "healthy"}, **facts)
@@ -200,6 +197,44 @@ class GcraRateLimiterManager(RateLimiterManager):
             dependencies={"redis": "unhealthy"},
             **facts,
         )
+
+    def _local_check(self, share: float = 1.0) -> LocalCheck:
+        return LocalCheck(self._settings, self._counts, self._bans.live, self._note_new_ban, share)
+
+    async def _check_by_script(
+        self,
+        limit_types: Sequence[str],
+        identifiers: Mapping[str, str] | None,
+        limits: Mapping[str, Sequence[RateLimit]] | None,
+        cost: int,
+        on_unavailable: OnUnavailable | None,
+    ) -> RateLimitResult:
+        levels = self._levels.of_call(limit_types, identifiers, limits)
+        if not levels:
+            return unlimited()
+        if self._availability.away:
+            return self._without_count(levels, limits, cost, on_unavailable, None)
+        try:
+            reply = await self._count(levels, self._levels.plan(levels, cost))
+            if self._bans.live and self._is_missing(levels, reply):
+                reply = await self._with_bans(levels, reply, cost)
+        except (ManagerUnavailable, OutcomeUnknown) as error:
+            self._availability.lost(error)
+            return self._without_count(levels, limits, cost, on_unavailable, error)
+        if not reply[0]:
+            self._note_new_bans(levels, reply)
+        return read_result(levels, reply, cost)
+
+    async def _peek(self, limit_type: str, identifier: str) -> tuple[Counted, Sequence[Any]]:
+        """Return a level and the reply to a call at it that consumes nothing."""
+        if self._here is not None:
+            return self._here.peek(limit_type, identifier)
+        level = self._levels.of_identifier(limit_type, identifier)
+        plan = self._levels.plan([level], 1, consume=False)
+        reply = await self._count([level], plan)
+        if self._is_missing([level], reply) and await self._bans.bring_back(level.subject.entry):
+            reply = await self._count([level], plan)
+        return level, reply
 
     async def _count(self, levels: Sequence[Level], plan: str) -> list[Any]:
         keys: list[str] = []
@@ -228,15 +263,17 @@ class GcraRateLimiterManager(RateLimiterManager):
     def _note_new_bans(self, levels: Sequence[Level], reply: Sequence[Any]) -> None:
         for level, text in zip(levels, read_bans(levels, reply), strict=True):
             if text and text[0] == "+":
-                ban = Ban.read(text)
-                self._bans.note(level.subject, ban)
-                log.warning(
-                    "identifier banned automatically",
-                    identifier=level.subject.identifier,
-                    limit_type=level.subject.limit_type,
-                    duration=(ban.until_ms - ban.since_ms) / 1000,
-                    reason=ban.reason,
-                )
+                self._note_new_ban(level.subject, Ban.read(text))
+
+    def _note_new_ban(self, subject: Subject, ban: Ban) -> None:
+        self._bans.note(subject, ban)
+        log.warning(
+            "identifier banned automatically",
+            identifier=subject.identifier,
+            limit_type=subject.limit_type,
+            duration=(ban.until_ms - ban.since_ms) / 1000,
+            reason=ban.reason,
+        )
 
     def _without_count(
         self,
@@ -257,21 +294,14 @@ class GcraRateLimiterManager(RateLimiterManager):
         holding = {limit_type: ban for limit_type, ban in bans.items() if ban.holds(now_ms)}
         if holding:
             return refused_by(holding, now_ms)
-        return unlimited() if policy == "open" else self._counted_here(levels, limits, cost)
+        if policy == "open":
+            return unlimited()
+        who = {level.subject.limit_type: level.subject.identifier for level in levels}
+        return self._meanwhile.check(tuple(who), who, limits, cost)
 
     def _known_bans(self, levels: Sequence[Level]) -> dict[str, Ban]:
         live = self._bans.live
         return {one.subject.limit_type: live[one.subject.entry] for one in levels if one.subject.entry in live}
-
-    def _counted_here(
-        self, levels: Sequence[Level], limits: Mapping[str, Sequence[RateLimit]] | None, cost: int
-    ) -> RateLimitResult:
-        who = {level.subject.limit_type: level.subject.identifier for level in levels}
-        own = self._local_levels.of_call(list(who), who, limits)
-        reply = self._local.run([key for level in own for key in level.keys], self._local_levels.plan(own, cost))
-        if not reply[0]:
-            self._note_new_bans(own, reply)
-        return read_result(own, reply, cost)
 
 
 def _ban_types(identifier: str, limit_type: str | None) -> Sequence[str]:

@@ -18,35 +18,38 @@ _LONGEST: Final = 180
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
-    """One identifier of one limit type, and the names of its keys. ``entry`` tells it from all others."""
+    """One identifier of one limit type. ``entry`` tells it from all others, and is of bounded length."""
 
     limit_type: str
     identifier: str
     entry: str
-    ban_key: str
-    count_prefix: str
 
-    def count_key(self, suffix: str) -> str:
-        """Return the key of the count for one limit."""
-        return self.count_prefix + suffix
+    @property
+    def is_short(self) -> bool:
+        """Whether its identifier takes no more memory than an entry does."""
+        return len(self.identifier) <= _LONGEST
+
+    @property
+    def ban_key(self) -> str:
+        """The key of its ban, or of its violations."""
+        return ban_key_of(self.entry)
+
+    @property
+    def count_prefix(self) -> str:
+        """What the keys of its counts begin with; the limit follows."""
+        limit_type, _, part = self.entry.partition(":")
+        return key_name("count", limit_type, part, slot=_SLOT) + ":"
 
 
 def subject_for(limit_type: str, identifier: str) -> Subject:
     """Return the subject of an identifier; that of an address is the address, or the /64 of an IPv6 one."""
     if limit_type == "ip":
         identifier = normalised_address(identifier) or identifier
-    part = _key_part(identifier)
-    return Subject(
-        limit_type,
-        identifier,
-        f"{limit_type}:{part}",
-        key_name("ban", limit_type, part, slot=_SLOT),
-        key_name("count", limit_type, part, slot=_SLOT) + ":",
-    )
+    return Subject(limit_type, identifier, f"{limit_type}:{_key_part(identifier)}")
 
 
 def ban_key_of(entry: str) -> str:
-    """Return the key of the ban of a subject."""
+    """Return the key of the ban of a subject, or of its violations."""
     limit_type, _, part = entry.partition(":")
     return key_name("ban", limit_type, part, slot=_SLOT)
 

@@ -82,7 +82,7 @@ class CallJoiner:
         keys = [key for names, _, _ in calls for key in names]
         try:
             replies = await self._redis.run_script(CHECK, keys, [plan for _, plan, _ in calls])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - each caller gets it
             _fail(calls, error)
             return
         for (_, _, reply), answer in zip(calls, replies, strict=True):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from base04_builtin.rate_limiter.identifiers import Subject
 from base04_builtin.rate_limiter.meter import Meter
 
 SHADOW: Final = 1
@@ -19,18 +20,29 @@ WATCHED: Final = 2
 class Rule:
     """The limits of one level of a call. Two are the same only if they are one object: see ``rule_for``."""
 
-    __slots__ = ("flags", "meters", "suffixes")
+    __slots__ = ("flags", "meters", "suffixes", "terms")
 
     def __init__(self, meters: tuple[Meter, ...], flags: int) -> None:
         self.meters = meters
         self.flags = flags
         self.suffixes = tuple(meter.suffix for meter in meters)
+        self.terms = tuple((one.charge, one.drain, one.capacity, one.amount, one.period_s) for one in meters)
 
 
 @lru_cache(maxsize=4096)
 def rule_for(meters: tuple[Meter, ...], flags: int) -> Rule:
     """Return the rule of these meters, the same one each time as long as it is in use."""
     return Rule(meters, flags)
+
+
+class Counted:
+    """Who is counted, by which rule."""
+
+    __slots__ = ("rule", "subject")
+
+    def __init__(self, subject: Subject, rule: Rule) -> None:
+        self.subject = subject
+        self.rule = rule
 
 
 class AutoBanPlan(NamedTuple):

@@ -6,26 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from base04_builtin.rate_limiter.identifiers import Subject
-from base04_builtin.rate_limiter.plan import SHADOW, Rule
+from base04_builtin.rate_limiter.plan import SHADOW, Counted
 from base04_hookspecs.rate_limiter import LimitState, RateLimitResult
 
 ENDLESS_RETRY_S: Final = 86_400.0
 """What a ban without end answers as ``retry_after``."""
-
-
-class Level:
-    """Who is counted, by which rule, under which keys."""
-
-    __slots__ = ("facts", "keys", "rule", "subject")
-
-    def __init__(self, subject: Subject, rule: Rule) -> None:
-        self.subject = subject
-        self.rule = rule
-        self.keys = (subject.ban_key, *map(subject.count_key, rule.suffixes))
-        self.facts = tuple(
-            (subject.limit_type, subject.identifier, one.amount, one.period_s, one.capacity, one.charge, one.drain)
-            for one in rule.meters
-        )
 
 
 class Ban(NamedTuple):
@@ -40,6 +25,11 @@ class Ban(NamedTuple):
         """Read ``until:since:reason``."""
         until, since, reason = text.removeprefix("+").split(":", 2)
         return cls(int(until), int(since), reason)
+
+    @property
+    def text(self) -> str:
+        """What ``read`` reads."""
+        return f"{self.until_ms}:{self.since_ms}:{self.reason}"
 
     def holds(self, now_ms: float) -> bool:
         """Tell whether it holds at a time."""
@@ -79,7 +69,7 @@ def no_limit(subject: Subject, reset_after: float) -> LimitState:
     }
 
 
-def read_result(levels: Sequence[Level], reply: Sequence[Any], cost: int) -> RateLimitResult:
+def read_result(levels: Sequence[Counted], reply: Sequence[Any], cost: int) -> RateLimitResult:
     """Return the result of a check; a type that is banned is among those that refuse."""
     states = read_states(levels, reply)
     if reply[0]:
@@ -94,34 +84,34 @@ def read_result(levels: Sequence[Level], reply: Sequence[Any], cost: int) -> Rat
         result = _refusal(levels, reply, cost, states)
     for level in levels:
         if level.rule.flags & SHADOW:
-            result["shadow_exceeded"] = _exceeded_in_shadow(levels, reply)
-            break
+            return _with_shadow(result, levels, reply)
     return result
 
 
-def read_states(levels: Sequence[Level], reply: Sequence[Any]) -> list[LimitState]:
+def read_states(levels: Sequence[Counted], reply: Sequence[Any]) -> list[LimitState]:
     """Return how each limit stands after a check."""
     states: list[LimitState] = []
     position = 3
     for level in levels:
-        for limit_type, identifier, amount, period_s, capacity, charge, drain in level.facts:
+        subject = level.subject
+        for meter in level.rule.meters:
             filled = reply[position]
             position += 2
             states.append(
                 {
-                    "limit_type": limit_type,
-                    "identifier": identifier,
-                    "limit": amount,
-                    "window": period_s,
-                    "remaining": (capacity - filled) // charge,
-                    "reset_after": -(-filled // drain) / 1000,
+                    "limit_type": subject.limit_type,
+                    "identifier": subject.identifier,
+                    "limit": meter.amount,
+                    "window": meter.period_s,
+                    "remaining": (meter.capacity - filled) // meter.charge,
+                    "reset_after": -(-filled // meter.drain) / 1000,
                 }
             )
         position += 1
     return states
 
 
-def read_bans(levels: Sequence[Level], reply: Sequence[Any]) -> list[str]:
+def read_bans(levels: Sequence[Counted], reply: Sequence[Any]) -> list[str]:
     """Return the text of each level's ban, empty where there is none."""
     texts: list[str] = []
     position = 2
@@ -131,9 +121,7 @@ def read_bans(levels: Sequence[Level], reply: Sequence[Any]) -> list[str]:
     return texts
 
 
-def _refusal(
-    levels: Sequence[Level], reply: Sequence[Any], cost: int, states: list[LimitState]
-) -> RateLimitResult:
+def _refusal(levels: Sequence[Counted], reply: Sequence[Any], cost: int, states: list[LimitState]) -> RateLimitResult:
     now = reply[1]
     bans = dict(zip((level.subject.limit_type for level in levels), read_bans(levels, reply), strict=True))
     banned = [limit_type for limit_type, text in bans.items() if text]
@@ -155,7 +143,7 @@ def _refusal(
     }
 
 
-def _waits(levels: Sequence[Level], reply: Sequence[Any]) -> list[Sequence[int]]:
+def _waits(levels: Sequence[Counted], reply: Sequence[Any]) -> list[Sequence[int]]:
     """Return, for each level, how many milliseconds each of its limits asks to wait."""
     waits: list[Sequence[int]] = []
     position = 3
@@ -166,9 +154,12 @@ def _waits(levels: Sequence[Level], reply: Sequence[Any]) -> list[Sequence[int]]
     return waits
 
 
-def _exceeded_in_shadow(levels: Sequence[Level], reply: Sequence[Any]) -> list[str]:
-    return [
+def _with_shadow(result: RateLimitResult, levels: Sequence[Counted], reply: Sequence[Any]) -> RateLimitResult:
+    exceeded = [
         level.subject.limit_type
         for level, waits in zip(levels, _waits(levels, reply), strict=True)
         if level.rule.flags & SHADOW and any(waits)
     ]
+    if exceeded:
+        result["shadow_exceeded"] = exceeded
+    return result

@@ -73,10 +73,12 @@ class GcraRateLimiterSettings(ManagerSettings):
         "local counts them in this process alone. A call may say otherwise. Bans that this process knows hold in any "
         "case.",
     )
-    local_max_bytes: int = Field(
-        default=16 * 2**20,
-        ge=2**16,
-        description="How much memory local counts may take; those used least recently go first.",
+    local_size: int = Field(
+        default=100_000,
+        ge=100,
+        le=10_000_000,
+        description="How many identifiers this process counts where it counts alone, of which each takes about half a "
+        "kilobyte; those used least recently go first.",
     )
     local_share: float = Field(
         default=1.0,

@@ -14,5 +14,6 @@ def state_providers() -> Iterable[Provider]:
         "database",
         "base04_builtin.state.database:DatabaseStateManager",
         default=True,
-        summary="States and their history in the database, each change with its history entry in one transaction",
+        capabilities=frozenset({"ttl", "durable_callbacks", "watch"}),
+        summary="States in the database, each change with its history entry and its event in one step",
     )

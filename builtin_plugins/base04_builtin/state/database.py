@@ -2,103 +2,105 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
-from weakref import WeakValueDictionary
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, Literal
 
-from pydantic import Field
-
+from base04_builtin.state.arguments import check_id, lifetime, natural, own_data
+from base04_builtin.state.cache import StateCache
+from base04_builtin.state.changes import Decision, changed
+from base04_builtin.state.commits import Committer
+from base04_builtin.state.events import DurableCallbacks
+from base04_builtin.state.housekeeping import Housekeeping, Leadership
 from base04_builtin.state.notifier import Notifier
-from base04_builtin.state.tables import HISTORY, MIGRATIONS, STATES, change_of, state_of
-from base04_builtin.state.transitions import ACTIVE, DELETED, EXPIRED, Transitions
-from base04_hookspecs import HealthReport, current_request, health_report
-from base04_hookspecs.database import DatabaseManager, Operation
-from base04_hookspecs.errors import ConfigurationError, Conflict, InvalidInput, ManagerError, NotFound, NotSupported
+from base04_builtin.state.settings import StateSettings
+from base04_builtin.state.store import StateStore
+from base04_builtin.state.tables import AGING_HISTORY, CARRYING_STATES, MIGRATIONS, STATES, as_of_now
+from base04_builtin.state.transitions import ACTIVE, Transitions
+from base04_builtin.state.wakeups import Wakeups
+from base04_builtin.state.watching import Watch
+from base04_hookspecs import HealthReport, HealthStatus, health_report
+from base04_hookspecs.database import DatabaseManager
+from base04_hookspecs.errors import InvalidInput, ManagerError, ManagerUnavailable, NotFound
 from base04_hookspecs.hooks import HooksManager
-from base04_hookspecs.settings import ManagerSettings
+from base04_hookspecs.redis import RedisManager
 from base04_hookspecs.state import (
     State,
     StateCallback,
     StateChange,
+    StateEvent,
     StateManager,
     StateTransition,
     StateType,
     TransitionTable,
 )
 
-_PAUSE: Final = 0.005
-_LONGEST: Final = 100 * 366 * 86400.0
-_CHANGING: Final = frozenset({"status", "version", "data", "updated_at", "expires_at"})
+__all__ = ["DatabaseStateManager", "StateSettings"]
 
-
-class StateSettings(ManagerSettings):
-    """How states are kept."""
-
-    conflict_retries: int = Field(default=100, ge=0, le=10_000)
-    """How often a change is tried again because another process changed the same state first."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Planned:
-    """A change that is worked out: how the row changes, and the history entry that is written with it."""
-
-    operation: Operation
-    state_type: str
-    change: StateChange
+Merge = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class DatabaseStateManager(StateManager):
-    """States in the database: each change and its history entry in one transaction, guarded by the version.
+    """States in the database: each change, its history entry and its event in one step, guarded by the version.
 
-    Callbacks are live: they are called in the process that made the change, after it is durable.
+    Where the ``redis`` role is shared between processes, states are cached there, and processes wake each other. Live
+    callbacks are called in the process that made the change, after it is durable.
     """
 
-    def __init__(self, settings: StateSettings, database: DatabaseManager, hooks: HooksManager | None) -> None:
-        self._retries = settings.conflict_retries
-        self._database = database
+    def __init__(
+        self,
+        settings: StateSettings,
+        database: DatabaseManager,
+        redis: RedisManager | None,
+        hooks: HooksManager | None,
+    ) -> None:
+        self._settings, self._database, self._redis = settings, database, redis
         self._transitions = Transitions()
         self._notifier = Notifier(hooks)
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._running: _Parts | None = None
 
     async def start(self) -> None:
-        """Make or update the tables.
-
-        Raises:
-            ConfigurationError: the database cannot change a state and its history together.
-        """
-        if not self._database.supports_transactions():
-            raise ConfigurationError(
-                "A state and its history change together, and the server of the role 'database' has no transactions: "
-                "use a MongoDB replica set (one member is enough), PostgreSQL or SQLite, or switch the role off with "
-                "'state: {provider: none}'."
-            )
+        """Make or update the tables, and begin to look after states."""
         await self._database.migrate(self.role, MIGRATIONS)
+        carrying = not self._database.supports_transactions()
+        if carrying:
+            await self._database.ensure_table(CARRYING_STATES)
+        if self._settings.history_age is not None:
+            await self._database.ensure_table(AGING_HISTORY)
+        self._running = _Parts(self._settings, self._database, self._redis, self._published, carrying=carrying)
+        await self._running.start()
 
     async def stop(self) -> None:
-        """Wait for callbacks that are under way."""
+        """Wait for callbacks that are under way, and end."""
         await self._notifier.stop()
+        if self._running is not None:
+            await self._running.stop()
 
     async def health_check(self) -> HealthReport:
-        """Report whether states can be read."""
+        """Report whether states can be read, and whether the cache answers."""
         began = time.perf_counter()
         dependency = await self._database.health_check()
+        dependencies: dict[str, HealthStatus] = {"database": dependency["status"]}
         if dependency["status"] == "unhealthy":
-            return health_report("unhealthy", dependency["details"], dependencies={"database": "unhealthy"})
+            return health_report("unhealthy", dependency["details"], dependencies=dependencies)
         try:
             await self._database.find(STATES.name, limit=1, columns=["state_id"])
         except ManagerError as error:
-            return health_report("unhealthy", str(error), dependencies={"database": dependency["status"]})
+            return health_report("unhealthy", str(error), dependencies=dependencies)
+        took = time.perf_counter() - began
+        parts = self._parts
+        cache = parts.cache
+        if cache is not None:
+            dependencies["redis"] = "unhealthy" if cache.failing else "healthy"
+        failing = cache is not None and cache.failing and dependency["status"] == "healthy"
         return health_report(
-            dependency["status"],
-            "states can be read",
-            response_time=time.perf_counter() - began,
-            dependencies={"database": dependency["status"]},
-            callback_failures=self._notifier.failures,
+            "degraded" if failing else dependency["status"],
+            "states can be read, past the cache" if failing else "states can be read",
+            response_time=took,
+            dependencies=dependencies,
+            callback_failures=self._notifier.failures + parts.durable.failures,
+            cache_errors=0 if cache is None else cache.errors,
         )
 
     async def register_state(
@@ -111,36 +113,49 @@ class DatabaseStateManager(StateManager):
         ttl: float | None = None,
     ) -> bool:
         """Create a state; see the contract. Where the id was used before, its versions go on."""
-        _check_id(state_id)
+        check_id(state_id)
         kind = self._transitions.check_type(state_type)
         narrowed = self._narrowed(kind, allowed_transitions)
-        data, lifetime = _data(initial_data), _lifetime(ttl)
+        data, life = own_data(initial_data), lifetime(ttl)
 
-        async def plan() -> _Planned | None:
-            if await self._read(state_id) is not None:
+        def decide(old: State | None) -> Decision | None:
+            if old is not None:
                 return None
             now = time.time()
-            version = await self._last_version(state_id) + 1
             state = State(
                 state_id=state_id,
                 state_type=kind,
                 status=ACTIVE,
-                version=version,
+                version=0,
                 data=data,
                 allowed_transitions=narrowed,
                 created_at=now,
                 updated_at=now,
-                expires_at=None if lifetime is None else now + lifetime,
+                expires_at=None if life is None else now + life,
             )
-            change = _change(None, state, StateTransition.CREATE)
-            return _Planned({"type": "insert", "table": STATES.name, "data": dict(state)}, kind, change)
+            return Decision(state, str(StateTransition.CREATE))
 
-        return await self._carry_out(state_id, plan)
+        return await self._parts.committer.carry_out(state_id, decide)
 
     async def get_state(self, state_id: str, *, fresh: bool = False) -> State | None:
-        """Return a state, None where there is none. Reads are always fresh here."""
-        _check_id(state_id)
-        return await self._read(state_id)
+        """Return a state, None where there is none; see the contract.
+
+        From the cache it is as old as ``cache_ttl`` at most, and that only where a writer could not reach the cache.
+        """
+        check_id(state_id)
+        parts = self._parts
+        if parts.cache is None:
+            state = await parts.store.state(state_id)
+            return None if state is None else as_of_now(state)
+        if not fresh:
+            cached = await parts.cache.get(state_id)
+            if cached is not None:
+                return cached.state
+        state = await parts.store.state(state_id)
+        if state is None:
+            return None
+        await parts.cache.keep(state_id, state["version"], state)
+        return as_of_now(state)
 
     async def update_state(
         self,
@@ -152,7 +167,7 @@ class DatabaseStateManager(StateManager):
         ttl: float | None = None,
     ) -> bool:
         """Merge data into a state and make a transition; see the contract."""
-        given = _data(new_data)
+        given = own_data(new_data)
         return await self._change(state_id, lambda old: {**old, **given}, transition, expected_version, ttl)
 
     async def replace_state(
@@ -165,86 +180,105 @@ class DatabaseStateManager(StateManager):
         ttl: float | None = None,
     ) -> bool:
         """Replace the data of a state and make a transition; see the contract."""
-        given = _data(new_data)
+        given = own_data(new_data)
         return await self._change(state_id, lambda _: given, transition, expected_version, ttl)
 
     async def delete_state(self, state_id: str, *, expected_version: int | None = None) -> bool:
         """Delete a state and keep its history; see the contract."""
-        _check_id(state_id)
+        check_id(state_id)
+        transition = str(StateTransition.DELETE)
 
-        async def plan() -> _Planned | None:
-            old = await self._read(state_id)
+        def decide(old: State | None) -> Decision | None:
             if old is None:
                 return None
-            _check_version(old, expected_version)
-            self._target(old, str(StateTransition.DELETE))
-            where = {"state_id": state_id, "version": old["version"]}
-            change = _change(old, None, StateTransition.DELETE)
-            operation: Operation = {"type": "delete", "table": STATES.name, "where": where, "expect": 1}
-            return _Planned(operation, old["state_type"], change)
+            self._target(old, transition)
+            return Decision(None, transition)
 
-        return await self._carry_out(state_id, plan)
+        return await self._parts.committer.carry_out(state_id, decide, expected_version)
 
     async def get_state_history(
         self, state_id: str, limit: int | None = None, *, before_version: int | None = None
     ) -> list[StateChange]:
         """Return the changes of a state, newest first; those of a deleted state too."""
-        _check_id(state_id)
-        where: dict[str, Any] = {"state_id": state_id}
-        if before_version is not None:
-            where["version"] = {"lt": before_version}
-        return [change_of(row) for row in await self._database.find(HISTORY.name, where, ["-version"], limit)]
+        check_id(state_id)
+        if limit is not None:
+            natural(limit, "limit")
+        return await self._parts.store.history(state_id, limit, before_version)
 
     async def register_callback(self, state_id: str, callback: StateCallback, *, name: str | None = None) -> bool:
-        """Call back after changes, in this process; see the contract.
+        """Call back after changes; see the contract.
 
-        A ``def`` runs in a worker thread. A writing method returns once the callbacks have been called, except where
-        callbacks for the same state are under way already.
+        A ``def`` runs in a worker thread. Without a name, a writing method returns once the callbacks have been called,
+        except where callbacks for the same state are under way already.
         """
         if name is not None:
-            raise NotSupported("This provider has no durable callbacks: register without a name.")
+            return await self._parts.durable.register(state_id, callback, name)
         return self._notifier.register(state_id, callback)
 
     async def unregister_callback(self, state_id: str, callback: StateCallback) -> bool:
-        """Stop calling back; False where there was no such callback."""
-        return self._notifier.unregister(state_id, callback)
+        """Stop calling back in this process; see the contract."""
+        if self._notifier.unregister(state_id, callback):
+            return True
+        return await self._parts.durable.unregister(state_id, callback)
+
+    async def forget_callback(self, name: str) -> bool:
+        """End a durable callback in all processes; see the contract."""
+        return await self._parts.durable.forget(name)
+
+    async def get_events(
+        self, name: str | None = None, *, status: Literal["waiting", "parked"] | None = None, limit: int = 100
+    ) -> list[StateEvent]:
+        """Return what durable callbacks have not taken in yet; see the contract."""
+        return await self._parts.durable.events(name, status, limit)
+
+    async def retry_event(self, name: str, event_id: str) -> bool:
+        """Deliver a parked event again; see the contract."""
+        return await self._parts.durable.retry(name, event_id)
+
+    async def discard_event(self, name: str, event_id: str) -> bool:
+        """Drop a parked event for good; see the contract."""
+        return await self._parts.durable.discard(name, event_id)
 
     async def register_transitions(self, state_type: StateType | str, transitions: TransitionTable) -> bool:
         """Add transitions for a type of state; see the contract."""
         self._transitions.register(str(state_type), transitions)
         return True
 
+    def watch(self, state_id: str, *, from_version: int | None = None) -> AsyncIterator[StateChange]:
+        """Yield the changes of a state, of all processes; see the contract."""
+        check_id(state_id)
+        if from_version is not None:
+            natural(from_version, "version to watch from")
+        parts = self._parts
+        return Watch(parts.store, parts.wakeups, state_id, from_version, self._settings.poll_interval)
+
+    @property
+    def _parts(self) -> _Parts:
+        if self._running is None:
+            raise ManagerUnavailable("The state manager is not running: it has not started.")
+        return self._running
+
     async def _change(
         self,
         state_id: str,
-        merge: Callable[[dict[str, Any]], dict[str, Any]],
+        merge: Merge,
         transition: StateTransition | str | None,
         expected_version: int | None,
         ttl: float | None,
     ) -> bool:
-        _check_id(state_id)
-        lifetime = _lifetime(ttl)
+        check_id(state_id)
+        life = lifetime(ttl)
         wanted = StateTransition.UPDATE if transition is None else transition
         if wanted == StateTransition.DELETE:
             raise InvalidInput("A state is deleted with delete_state, not by an update.")
 
-        async def plan() -> _Planned | None:
-            old = await self._read(state_id)
+        def decide(old: State | None) -> Decision:
             if old is None:
                 raise NotFound(f"There is no state {state_id!r}: register it first.")
-            _check_version(old, expected_version)
             name = self._transitions.check_transition(old["state_type"], wanted)
-            new = _changed(old, self._target(old, name), merge(old["data"]), lifetime)
-            operation: Operation = {
-                "type": "update",
-                "table": STATES.name,
-                "data": {key: value for key, value in new.items() if key in _CHANGING},
-                "where": {"state_id": state_id, "version": old["version"]},
-                "expect": 1,
-            }
-            return _Planned(operation, old["state_type"], _change(old, new, name))
+            return Decision(changed(old, self._target(old, name), merge(old["data"]), life), name)
 
-        return await self._carry_out(state_id, plan)
+        return await self._parts.committer.carry_out(state_id, decide, expected_version)
 
     def _target(self, state: State, transition: str) -> str:
         return self._transitions.target(state["state_type"], transition, state["status"], state["allowed_transitions"])
@@ -256,105 +290,43 @@ class DatabaseStateManager(StateManager):
             raise InvalidInput("The allowed transitions must be a list of names.")
         return list(dict.fromkeys(self._transitions.check_transition(state_type, each) for each in allowed))
 
-    async def _read(self, state_id: str) -> State | None:
-        rows = await self._database.find(STATES.name, {"state_id": state_id})
-        return state_of(rows[0]) if rows else None
-
-    async def _last_version(self, state_id: str) -> int:
-        rows = await self._database.find(HISTORY.name, {"state_id": state_id}, ["-version"], 1, columns=["version"])
-        return rows[0]["version"] if rows else 0
-
-    async def _carry_out(self, state_id: str, plan: Callable[[], Awaitable[_Planned | None]]) -> bool:
-        """Plan and write until nobody comes in between, then call back; False where there is nothing to do.
-
-        The lock only saves the tasks of this process from racing each other; it is the version that decides.
-        """
-        async with self._locks.setdefault(state_id, asyncio.Lock()):
-            planned = await self._written(state_id, plan)
-            if planned is None:
-                return False
-            delivery = self._notifier.publish(planned.state_type, planned.change)
-        if delivery is not None:
-            await asyncio.shield(delivery)
-        return True
-
-    async def _written(self, state_id: str, plan: Callable[[], Awaitable[_Planned | None]]) -> _Planned | None:
-        for tried in range(self._retries + 1):
-            planned = await plan()
-            if planned is None:
-                return None
-            entry: Operation = {"type": "insert", "table": HISTORY.name, "data": dict(planned.change)}
-            try:
-                await self._database.execute_transaction([planned.operation, entry])
-            except Conflict:
-                await asyncio.sleep(_PAUSE * random.random() * min(tried + 1, 20))  # noqa: S311 - jitter
-            else:
-                return planned
-        raise Conflict(f"The state {state_id!r} is being changed by others all the time: try again later.")
+    def _published(self, state_type: str, change: StateChange) -> Any:
+        parts = self._parts
+        parts.housekeeping.grown(change["state_id"], change["version"])
+        parts.wakeups.changed(change["state_id"])
+        return self._notifier.publish(state_type, change)
 
 
-def _check_id(state_id: object) -> None:
-    if not isinstance(state_id, str) or not 0 < len(state_id) <= 255 or not state_id.isprintable():
-        raise InvalidInput(f"The state id {state_id!r:.100} cannot be used: write 1 to 255 printable characters.")
-    if "*" in state_id or state_id.startswith("type:"):
-        raise InvalidInput(
-            f"The state id {state_id!r:.100} cannot be used: '*' and 'type:' mean many states to register_callback."
-        )
+class _Parts:
+    """What a manager that has started consists of."""
 
+    def __init__(
+        self,
+        settings: StateSettings,
+        database: DatabaseManager,
+        redis: RedisManager | None,
+        published: Callable[[str, StateChange], Any],
+        *,
+        carrying: bool,
+    ) -> None:
+        owner = uuid.uuid4().hex
+        shared = redis if redis is not None and redis.local_object("state", dict) is None else None
+        self.cache = StateCache(shared, settings.cache_ttl, settings.cache_timeout) if shared is not None else None
+        self.store = StateStore(database, carrying=carrying)
+        self.committer = Committer(self.store, self.cache, settings.conflict_retries, published)
+        self.wakeups = Wakeups(shared)
+        self.durable = DurableCallbacks(self.store, self.wakeups, settings, owner)
+        leadership = Leadership(redis, owner, max(5.0, 3 * settings.sweep_interval))
+        self.housekeeping = Housekeeping(self.store, self.committer, leadership, settings)
 
-def _check_version(state: State, expected: int | None) -> None:
-    if expected is not None and state["version"] != expected:
-        raise Conflict(
-            f"The state {state['state_id']!r} has version {state['version']} and not the expected {expected}: "
-            "read it again and decide anew."
-        )
+    async def start(self) -> None:
+        """Begin to look after states."""
+        await self.wakeups.start()
+        self.durable.start()
+        self.housekeeping.start()
 
-
-def _data(data: object) -> dict[str, Any]:
-    if not isinstance(data, Mapping):
-        raise InvalidInput(f"The data of a state must be a mapping, not {type(data).__name__}.")
-    return dict(data)
-
-
-def _lifetime(ttl: object) -> float | None:
-    if ttl is None:
-        return None
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float) or not 0 < ttl <= _LONGEST:
-        raise InvalidInput(f"The ttl must be a positive number of seconds, not {ttl!r:.100}.")
-    return float(ttl)
-
-
-def _changed(old: State, status: str, data: dict[str, Any], lifetime: float | None) -> State:
-    now = time.time()
-    expires_at = old["expires_at"] if lifetime is None else now + lifetime
-    if old["status"] == EXPIRED != status and expires_at is not None and expires_at <= now:
-        raise InvalidInput(f"The time of the state {old['state_id']!r} has passed: give a ttl for its new life.")
-    return {
-        **old,
-        "status": status,
-        "version": old["version"] + 1,
-        "data": data,
-        "updated_at": now,
-        "expires_at": expires_at,
-    }
-
-
-def _change(old: State | None, new: State | None, transition: str) -> StateChange:
-    """Return the history entry of a change from one state to another, of which one may be missing."""
-    request = current_request()
-    state = new if new is not None else old
-    if state is None:
-        raise ValueError("a change needs a state before or after it")
-    return {
-        "event_id": uuid.uuid4().hex,
-        "state_id": state["state_id"],
-        "version": state["version"] if new is not None else state["version"] + 1,
-        "transition": str(transition),
-        "from_status": None if old is None else old["status"],
-        "to_status": DELETED if new is None else new["status"],
-        "before": None if old is None else old["data"],
-        "after": None if new is None else new["data"],
-        "actor": None if request is None else request.principal.user_id,
-        "request_id": None if request is None else request.request_id,
-        "at": time.time() if new is None else new["updated_at"],
-    }
+    async def stop(self) -> None:
+        """End."""
+        await self.housekeeping.stop()
+        await self.durable.stop()
+        await self.wakeups.stop()

@@ -11,13 +11,12 @@ from typing import Any
 import structlog
 
 from base04_builtin.callbacks import call, is_cancellation, qualified_name
+from base04_builtin.state.arguments import check_pattern, matches
 from base04_hookspecs.errors import InvalidInput
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.state import StateCallback, StateChange
 
 log = structlog.get_logger()
-
-_TYPE = "type:"
 
 
 class Notifier:
@@ -36,7 +35,7 @@ class Notifier:
 
     def register(self, pattern: str, callback: StateCallback) -> bool:
         """Listen to a state, a prefix (``user_*``) or a type (``type:session``); False where it listens already."""
-        _check_pattern(pattern)
+        check_pattern(pattern)
         if not callable(callback):
             raise InvalidInput(f"The callback must be callable, and it is of type {type(callback).__name__}.")
         listening = self._callbacks.setdefault(pattern, [])
@@ -111,22 +110,5 @@ class Notifier:
 
     def _listening(self, state_type: str, state_id: str) -> Iterator[StateCallback]:
         for pattern, callbacks in self._callbacks.items():
-            if _matches(pattern, state_type, state_id):
+            if matches(pattern, state_type, state_id):
                 yield from callbacks
-
-
-def _matches(pattern: str, state_type: str, state_id: str) -> bool:
-    if pattern.startswith(_TYPE):
-        return pattern[len(_TYPE) :] == state_type
-    if pattern.endswith("*"):
-        return state_id.startswith(pattern[:-1])
-    return pattern == state_id
-
-
-def _check_pattern(pattern: object) -> None:
-    usable = isinstance(pattern, str) and pattern not in ("", _TYPE) and "*" not in pattern[:-1]
-    if not usable or (str(pattern).startswith(_TYPE) and "*" in str(pattern)):
-        raise InvalidInput(
-            f"Callbacks cannot listen to {pattern!r:.100}: give the id of a state, a prefix such as 'user_*', "
-            "or a type such as 'type:session'."
-        )

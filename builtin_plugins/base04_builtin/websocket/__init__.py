@@ -14,5 +14,6 @@ def websocket_providers() -> Iterable[Provider]:
         "native",
         "base04_builtin.websocket.native:NativeWebSocketManager",
         default=True,
-        summary="plain WebSocket with JSON text frames, rooms of this process",
+        capabilities=frozenset({"presence", "recovery", "shared"}),
+        summary="plain WebSocket with JSON text frames",
     )

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
 from base04_builtin.websocket.codes import CloseCode, ConnectionEnds, Refusal
-from base04_builtin.websocket.connection import Connection, describe
+from base04_builtin.websocket.connection import Connection
 from base04_hookspecs import Principal
-from base04_hookspecs.errors import InvalidToken, ManagerUnavailable
+from base04_hookspecs.errors import InvalidToken
 from base04_hookspecs.jwt import JWTManager
-
-_log = structlog.get_logger()
 
 
 class Authentication:
@@ -56,27 +52,25 @@ class Authentication:
         """
         if connection.expires_at is not None and time.time() >= connection.expires_at:
             raise ConnectionEnds(CloseCode.TOKEN_EXPIRED, "The token has expired.", error="unauthenticated")
-        now = asyncio.get_running_loop().time()
-        if self._interval and now - connection.checked_at < self._interval:
-            return
-        token = connection.token
-        if await self._jwt.is_token_blacklisted(token) and connection.token is token:
-            raise ConnectionEnds(CloseCode.TOKEN_REVOKED, "The token has been revoked.", error="unauthenticated")
-        connection.checked_at = now
+        if not self._interval or asyncio.get_running_loop().time() - connection.checked_at >= self._interval:
+            await self.ask(connection)
 
-    async def sweep(self, connections: Iterable[Connection]) -> None:
-        """Close the connections whose token has expired or is revoked, those included that send nothing."""
-        for connection in connections:
-            if not connection.live:
-                continue
-            try:
-                await self.require_current(connection)
-            except ConnectionEnds as end:
-                _log.info("websocket closed", code=int(end.code), reason=end.reason, **describe(connection))
-                connection.close(end.code, end.reason)
-            except ManagerUnavailable as exc:
-                _log.warning("websocket tokens cannot be checked for revocation", error=str(exc))
-                return
+    async def ask(self, connection: Connection) -> None:
+        """End the connection if its token is revoked.
+
+        Raises:
+            ConnectionEnds: it is.
+            ManagerUnavailable: whether it is cannot be known just now.
+        """
+        token, now = connection.token, asyncio.get_running_loop().time()
+        try:
+            await self._jwt.validate_token(token)
+        except InvalidToken as exc:
+            if connection.token is token:  # it was not renewed meanwhile
+                raise ConnectionEnds(
+                    CloseCode.TOKEN_REVOKED, "The token has been revoked.", error="unauthenticated"
+                ) from exc
+        connection.checked_at = max(now, connection.checked_at)
 
 
 def _principal(claims: Mapping[str, Any]) -> Principal:

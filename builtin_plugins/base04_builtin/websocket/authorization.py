@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import structlog
 
 from base04_builtin.callbacks import call
 from base04_builtin.websocket.codes import Refusal
+from base04_builtin.websocket.policies import USER_PREFIX, PolicyOf
 from base04_hookspecs import Principal
 from base04_hookspecs.websocket import RoomAuthorizer
 
 _log = structlog.get_logger()
-
-_OWNED: Final = "user_"
 
 
 class RoomRules:
     """The decisions of plugins, then the rules of the provider itself.
 
     A room ``user_<id>`` is for that user and for who holds ``rooms.join`` or ``rooms.emit``, which ``rooms.*`` covers;
-    every other room is for every authenticated user.
+    a private one is for the latter alone. Every other room is for every authenticated user.
+
+    Args:
+        policy_of: knows what kind a room is of.
+        dynamic: whether there are rooms that the settings do not name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, policy_of: PolicyOf, *, dynamic: bool) -> None:
+        self._policy_of = policy_of
+        self._dynamic = dynamic
         self._authorizers: tuple[RoomAuthorizer, ...] = ()
 
     def bind(self, authorizers: tuple[RoomAuthorizer, ...]) -> None:
@@ -48,7 +51,18 @@ class RoomRules:
             if decision is False:
                 return False
             allowed = allowed or decision is True
-        return allowed or _owns(principal, room) or principal.may(f"rooms.{operation}")
+        return allowed or self._is_for(principal, room) or principal.may(f"rooms.{operation}")
+
+    def _is_for(self, principal: Principal, room: str) -> bool:
+        match self._policy_of(room).kind:
+            case "user":
+                return room == f"{USER_PREFIX}{principal.user_id}"
+            case "private":
+                return False
+            case "dynamic":
+                return self._dynamic
+            case "public":
+                return True
 
     async def _ask(self, authorizer: RoomAuthorizer, principal: Principal, room: str, operation: str) -> bool | None:
         try:
@@ -57,7 +71,3 @@ class RoomRules:
             _log.exception("room authorizer failed", authorizer=repr(authorizer), room=room, operation=operation)
             return False
         return None if decision is None else bool(decision)
-
-
-def _owns(principal: Principal, room: str) -> bool:
-    return not room.startswith(_OWNED) or room == f"{_OWNED}{principal.user_id}"

@@ -22,10 +22,21 @@ class TokenBucket:
 
     def take(self, now: float) -> float:
         """Take one token and return the seconds to wait until one could be had, 0 where there was one."""
-        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
-        self._updated = now
+        self._refill(now)
         self._tokens -= 1
         return 0.0 if self._tokens >= 0 else -self._tokens / self._rate
+
+    def take_if_any(self, now: float) -> float:
+        """Take one token if there is one, and return the seconds to wait until there is, 0 where there was."""
+        self._refill(now)
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0
+
+    def _refill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
+        self._updated = now
 
     @property
     def overdrawn(self) -> bool:

@@ -15,7 +15,7 @@ from base04_builtin.websocket.authorization import RoomRules
 from base04_builtin.websocket.codes import Refusal
 from base04_builtin.websocket.connection import Connection, describe
 from base04_builtin.websocket.faults import refusal_for
-from base04_builtin.websocket.rooms import Rooms
+from base04_builtin.websocket.hub import Hub
 from base04_builtin.websocket.settings import NativeSettings
 from base04_hookspecs import current_request
 from base04_hookspecs.action_discovery import RunAction
@@ -25,23 +25,18 @@ from base04_hookspecs.websocket import EventHandler
 _log = structlog.get_logger()
 
 Message = Mapping[str, Any]
-EmitEvent = Callable[[str, str, Any, str | None], Awaitable[int]]
-"""Called with room, event, data and the user id of the sender."""
 
 
 class Commands:
     """Carries out the messages of clients and answers them."""
 
-    def __init__(
-        self, settings: NativeSettings, authentication: Authentication, rules: RoomRules, rooms: Rooms, emit: EmitEvent
-    ) -> None:
+    def __init__(self, settings: NativeSettings, authentication: Authentication, rules: RoomRules, hub: Hub) -> None:
         self.handlers: dict[str, EventHandler] = {}
         self.run_action: RunAction | None = None
         self._settings = settings
         self._authentication = authentication
         self._rules = rules
-        self._rooms = rooms
-        self._emit_event = emit
+        self._hub = hub
         self._calls: set[asyncio.Task[None]] = set()
         self._builtin: Final[Mapping[str, Callable[[Connection, Message], Awaitable[Any]]]] = {
             "join": self._join,
@@ -85,21 +80,32 @@ class Commands:
         await self._authentication.identify(connection, token)
         connection.send(messages.auth_ok(connection.sid, connection.principal.user_id, message_id))
 
-    async def _join(self, connection: Connection, message: Message) -> None:
+    async def _join(self, connection: Connection, message: Message) -> Any:
         room = messages.read_name(message, "room")
+        since = messages.read_position(message, "since")
+        watching = messages.read_flag(message, "presence")
         await self._authentication.require_current(connection)
-        if room in connection.rooms:
-            return
-        if len(connection.rooms) >= self._settings.max_rooms_per_connection:
-            raise Refusal(
-                "too_many_rooms",
-                f"A connection can be in {self._settings.max_rooms_per_connection} rooms: leave one first.",
-            )
-        await self._rules.require(connection.principal, room, "join")
-        self._rooms.join(connection, room)
+        if room not in connection.rooms:
+            if len(connection.rooms) >= self._settings.max_rooms_per_connection:
+                raise Refusal(
+                    "too_many_rooms",
+                    f"A connection can be in {self._settings.max_rooms_per_connection} rooms: leave one first.",
+                )
+            await self._rules.require(connection.principal, room, "join")
+        page = await self._hub.delivery.join(connection, room, since)
+        result: dict[str, Any] = {"epoch": None, "offset": None}
+        if page is not None:
+            result = {"epoch": page.epoch, "offset": page.offset}
+        if since is not None:
+            result["recovered"] = page is not None and page.complete
+        if watching:
+            result["users"] = self._hub.watch(connection, room)
+        elif watching is False:
+            self._hub.unwatch(connection, room)
+        return result
 
     async def _leave(self, connection: Connection, message: Message) -> None:
-        self._rooms.leave(connection, messages.read_name(message, "room"))
+        self._hub.rooms.leave(connection, messages.read_name(message, "room"))
 
     async def _emit(self, connection: Connection, message: Message) -> Any:
         event = messages.read_name(message, "event")
@@ -113,8 +119,17 @@ class Commands:
         if room not in connection.rooms:
             raise Refusal("not_in_room", f"You are not in the room {room!r}: join it first.", room=room)
         await self._rules.require(connection.principal, room, "emit")
-        await self._emit_event(room, event, message.get("data"), connection.principal.user_id)
-        return None
+        self._require_quiet(room)
+        _, position = await self._hub.delivery.emit(room, event, message.get("data"), connection.principal.user_id)
+        return position
+
+    def _require_quiet(self, room: str) -> None:
+        found = self._hub.rooms.find(room)
+        if found is None or found.bucket is None:
+            return
+        wait = found.bucket.take_if_any(asyncio.get_running_loop().time())
+        if wait:
+            raise Refusal("rate_limited", f"Too much is sent to the room {room!r}.", room=room, retry_after=wait)
 
     async def _call(self, connection: Connection, message: Message, message_id: messages.MessageId) -> None:
         action = messages.read_name(message, "action")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -37,6 +37,7 @@ class Connection:
         "_close_timeout",
         "_deadline",
         "_expiry",
+        "_metadata",
         "_on_slow",
         "_task",
         "aborted",
@@ -86,6 +87,7 @@ class Connection:
             timeout=settings.send_timeout,
             on_slow=self._too_slow,
         )
+        self._metadata: dict[str, Any] | None = None
         self._accepted = False
         self._close_frame: Frame | None = None
         self._close_timeout = settings.close_timeout
@@ -98,6 +100,11 @@ class Connection:
     def live(self) -> bool:
         """Whether nobody has asked to close it yet."""
         return self.close_code is None
+
+    @property
+    def user_id(self) -> str:
+        """The id of the user; empty before there is one."""
+        return self.principal.user_id or ""
 
     def identify(self, principal: Principal, token: str, expires_at: float | None) -> None:
         """Take who the client is from its token, and close the connection when that expires."""
@@ -163,7 +170,14 @@ class Connection:
             "user_id": self.principal.user_id,
             "rooms": sorted(self.rooms),
             "connected_at": self.connected_at,
+            "client_ip": self.client_ip,
+            "metadata": dict(self._metadata or {}),
         }
+
+    def note(self, metadata: Mapping[str, Any]) -> None:
+        """Remember something about the connection; None forgets a key."""
+        together = {**(self._metadata or {}), **metadata}
+        self._metadata = {key: value for key, value in together.items() if value is not None} or None
 
     def _too_slow(self) -> None:
         if self.close(CloseCode.SLOW_READER, "the client reads too slowly", discard=True):

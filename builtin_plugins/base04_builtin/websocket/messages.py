@@ -9,6 +9,7 @@ import orjson
 
 from base04_builtin.websocket.codes import CloseCode, ConnectionEnds, Refusal
 from base04_hookspecs.errors import InvalidInput
+from base04_hookspecs.websocket import Position, RoomEvent
 
 SUBPROTOCOL: Final = "base04.v1"
 
@@ -33,12 +34,47 @@ def encode(message: Mapping[str, Any]) -> Frame:
     return {"type": "websocket.send", "text": text}
 
 
-def event(room: str, name: str, data: Any, sender: str | None = None) -> Frame:
-    """Return an event for everyone in a room; ``sender`` is the user whose client emitted it."""
+def event_text(room: str, name: str, data: Any, sender: str | None = None) -> str:
+    """Return an event for everyone in a room as JSON without its last brace, ahead of which its position goes.
+
+    Raises:
+        InvalidInput: the data is not JSON.
+    """
     message = {"type": "event", "room": room, "event": name, "data": data}
     if sender is not None:
         message["sender"] = sender
-    return encode(message)
+    text: str = encode(message)["text"]
+    return text[:-1]
+
+
+def event_frame(text: str, epoch: str | None = None, offset: int = 0) -> Frame:
+    """Return the ASGI message that sends an event; without an epoch it has no position."""
+    place = f',"epoch":"{epoch}","offset":{offset}}}' if epoch is not None else "}"
+    return {"type": "websocket.send", "text": text + place}
+
+
+def read_event(text: str, offset: int) -> RoomEvent:
+    """Return an event of a room from its text."""
+    message = orjson.loads(text + "}")
+    event: RoomEvent = {"event": message["event"], "data": message["data"], "offset": offset}
+    if "sender" in message:
+        event["sender"] = message["sender"]
+    return event
+
+
+def gap(room: str, epoch: str, offset: int) -> Frame:
+    """Return the message that tells the members of a room that something is missing up to a position."""
+    return encode({"type": "gap", "room": room, "epoch": epoch, "offset": offset})
+
+
+def presence(room: str, event: str, user_id: str) -> Frame:
+    """Return the message that tells who watches a room that a user came or went."""
+    return encode({"type": "presence", "room": room, "event": event, "user_id": user_id})
+
+
+def reconnect(after: float) -> Frame:
+    """Return the message that tells a client in how many seconds to come back."""
+    return encode({"type": "reconnect", "after": round(after, 2)})
 
 
 def auth_ok(sid: str, user_id: str | None, message_id: MessageId = None) -> Frame:
@@ -78,6 +114,21 @@ def decode(frame: Frame, max_bytes: int) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise ConnectionEnds(CloseCode.INVALID_MESSAGE, "The message is not a JSON object.", error="invalid_message")
     return message
+
+
+def copy_of_object(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a deep copy of a JSON object.
+
+    Raises:
+        InvalidInput: it is something else.
+    """
+    try:
+        copy = orjson.loads(orjson.dumps(dict(value)))
+    except TypeError as exc:
+        raise InvalidInput(f"This is not a JSON object: {exc}.") from exc
+    if not isinstance(copy, dict):
+        raise InvalidInput(f"A JSON object was expected, and this is of type {type(value).__name__}.")
+    return copy
 
 
 def read_id(message: Mapping[str, Any]) -> MessageId:
@@ -131,3 +182,30 @@ def read_object(message: Mapping[str, Any], key: str) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise Refusal("invalid_message", f"{key!r} must be a JSON object.")
+
+
+def read_flag(message: Mapping[str, Any], key: str) -> bool | None:
+    """Return a boolean, None where there is none.
+
+    Raises:
+        Refusal: it is something else.
+    """
+    value = message.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    raise Refusal("invalid_message", f"{key!r} must be true or false.")
+
+
+def read_position(message: Mapping[str, Any], key: str) -> Position | None:
+    """Return a position in a room's events, None where there is none.
+
+    Raises:
+        Refusal: it is something else.
+    """
+    value = message.get(key)
+    if value is None:
+        return None
+    epoch, offset = (value.get("epoch"), value.get("offset")) if isinstance(value, dict) else (None, None)
+    if isinstance(epoch, str) and 0 < len(epoch) <= _MAX_ID and type(offset) is int and 0 <= offset < 1 << 53:
+        return {"epoch": epoch, "offset": offset}
+    raise Refusal("invalid_message", f"{key!r} must have an 'epoch' and an 'offset', as events have them.")

@@ -16,8 +16,8 @@ _log = structlog.get_logger()
 class Registry:
     """Knows all connections, those with a user by sid, and the rooms that they are in."""
 
-    def __init__(self) -> None:
-        self.rooms = Rooms()
+    def __init__(self, rooms: Rooms) -> None:
+        self.rooms = rooms
         self.accepting = False
         self.slow_readers = 0
         self.failures = 0

@@ -19,7 +19,26 @@ def _check_origin(origin: str) -> str:
     return origin.lower()
 
 
+HistoryMessages = Annotated[int, Field(ge=16, le=100_000)]
+HistoryBytes = Annotated[int, Field(ge=1024)]
 Origin = Annotated[str, AfterValidator(_check_origin)]
+
+
+class RoomSettings(ManagerSettings):
+    """What holds for the rooms whose name has a pattern, in which ``*`` stands for anything and ``?`` for a character.
+
+    ``access`` ``public`` is for every authenticated user, ``private`` for who has ``rooms.join`` or ``rooms.emit`` and
+    whom a plugin lets in. Clients together may send ``message_burst`` messages at once into a room and
+    ``message_rate`` a second in the long run, in each process. History that is not set here is as for all rooms.
+    """
+
+    match: Annotated[str, Field(min_length=1, max_length=200)]
+    access: Literal["public", "private"] = "public"
+    history_messages: HistoryMessages | None = None
+    history_age: Duration | None = None
+    history_bytes: HistoryBytes | None = None
+    message_rate: Annotated[float, Field(gt=0)] | None = None
+    message_burst: Annotated[int, Field(ge=1)] = 10
 
 
 class NativeSettings(ManagerSettings):
@@ -32,7 +51,13 @@ class NativeSettings(ManagerSettings):
     one that is full, or whose write blocks for ``send_timeout``, closes the connection. ``close_timeout`` is how long
     a close frame may wait for its client. ``revocation_interval`` is how old the knowledge that a token is not
     revoked may be; 0 asks for every message. ``drain_spread`` is the longest time over which ``drain`` spreads its
-    closes, ``drain_timeout`` how long it waits for calls that are running.
+    closes, ``drain_timeout`` how long it waits for calls that are running, ``reconnect_spread`` the longest delay
+    after which clients are told to come back.
+
+    ``rooms`` has what holds for rooms by their names, the first that matches counts; ``dynamic_rooms`` is whether
+    there are others. ``history_messages``, ``history_age`` and ``history_bytes`` bound what is kept of each room,
+    ``history_total_bytes`` what is kept of all where nobody shares it. ``presence_lease`` is after how long the users
+    of a process that has died are gone.
     """
 
     path: Annotated[str, Field(pattern=r"^/")] = "/ws"
@@ -48,6 +73,14 @@ class NativeSettings(ManagerSettings):
     send_queue_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     send_timeout: Duration = 20.0
     close_timeout: Duration = 5.0
-    revocation_interval: Duration | Literal[0] = 10.0
+    revocation_interval: Duration | Literal[0] = 0.5
     drain_spread: Duration | Literal[0] = 5.0
     drain_timeout: Duration | Literal[0] = 10.0
+    reconnect_spread: Duration | Literal[0] = 10.0
+    rooms: tuple[RoomSettings, ...] = ()
+    dynamic_rooms: bool = True
+    history_messages: HistoryMessages = 100
+    history_age: Duration = 300.0
+    history_bytes: HistoryBytes = 262_144
+    history_total_bytes: HistoryBytes = 67_108_864
+    presence_lease: Annotated[Duration, Field(ge=1)] = 15.0

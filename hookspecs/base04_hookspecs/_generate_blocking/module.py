@@ -18,6 +18,7 @@ HOST_ONLY: Final[Mapping[str, str]] = {
     "Manager.start": "the host starts managers",
     "Manager.stop": "the host stops managers",
     "ActionDiscoveryManager.catalogue": "the host's pipeline runs actions from it; programs have run_action",
+    "JWTManager.watch_revocations": "it calls back on the host's loop",
     "WebSocketManager.handle": "the host hands connections over, as an ASGI server does",
     "WebSocketManager.bind": "the host calls it once, after start",
     "WebSocketManager.bind_authorizers": "the host calls it once, after start",

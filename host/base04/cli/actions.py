@@ -1,4 +1,4 @@
-"""``base04 actions list``, ``validate``, ``show``, ``run``."""
+"""``base04 actions list``, ``validate``, ``show``, ``schema``, ``run``."""
 
 from __future__ import annotations
 
@@ -70,6 +70,14 @@ def show(ctx: typer.Context, name: str, as_json: JSONOption = False) -> None:
         for key, schema in item["parameters"].get("properties", {}).items()
     )
     print_table(("parameter", "type", "", "description"), rows, empty="It takes no parameters.")
+
+
+@group.command()
+def schema() -> None:
+    """Print the JSON Schema of action files, which editors complete and check from."""
+    from base04_hookspecs.action_file import action_file_schema
+
+    print_json(action_file_schema())
 
 
 def _access(item: dict[str, Any]) -> str:

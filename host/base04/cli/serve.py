@@ -62,9 +62,12 @@ async def greeting(manager: AppManager, url: str) -> list[str]:
 
 async def bootstrap_key(manager: AppManager) -> str | None:
     """Create an API key with all permissions where there has never been one."""
+    from base04.http.api_keys import written_down
     from base04_hookspecs.api_key import ApiKeyManager
 
     keys = manager.generation.find("api_key")
     if not isinstance(keys, ApiKeyManager) or await keys.list_api_keys(limit=1, include_revoked=True):
         return None
-    return await keys.generate_api_key("admin", ["*"], name="bootstrap")
+    key = await keys.generate_api_key("admin", ["*"], name="bootstrap")
+    await written_down(key, "api_key.created", keys, manager.audit)
+    return key

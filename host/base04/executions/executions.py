@@ -27,6 +27,7 @@ from base04_hookspecs.executor import ExecutionJob, ExecutorManager
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
     from base04.pipeline import Pipeline
+    from base04.settings import ExecutionSettings
 
 _LOOK_S: Final = 1.0
 """How often an execution is looked at that another process runs."""
@@ -44,12 +45,11 @@ class Executions:
 
     def __init__(self, app: AppManager) -> None:
         self._app = app
-        self.settings = app.settings.executions
         self.owner = uuid.uuid4().hex
         self.live: dict[str, Live] = {}
         self.queued: set[str] = set()
         self.draining = asyncio.Event()
-        self.history = History(self._table_or_none, self.settings.waiting)
+        self.history = History(self._table_or_none, app.settings.executions.waiting)
         self._tending = Tending(self)
         self._announcer = Announcer(app)
         self._kept_table: ExecutionTable | None = None
@@ -350,6 +350,11 @@ class Executions:
         if executor.durable:
             return {"owner": None, "lease_until": None}
         return {"owner": self.owner, "lease_until": time.time() + self.settings.lease}
+
+    @property
+    def settings(self) -> ExecutionSettings:
+        """The settings as they are now."""
+        return self._app.settings.executions
 
     @property
     def executor(self) -> ExecutorManager | None:

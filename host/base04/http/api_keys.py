@@ -13,23 +13,20 @@ from starlette.routing import Route
 from base04.audit import AuditLog
 from base04.generation import Generation
 from base04.http.access import context_of, demand
-from base04.http.bodies import read_object
+from base04.http.body_schema import object_schema, read_described
 from base04.http.json_response import SecretAnswer
+from base04.http.numbers import number_in
 from base04_hookspecs.api_key import ApiKeyInfo, ApiKeyManager
-from base04_hookspecs.errors import Base04Error, Fault, InvalidInput, ManagerUnavailable, NotFound
+from base04_hookspecs.context import RequestContext
+from base04_hookspecs.errors import Base04Error, ManagerUnavailable, NotFound
 
 PERMISSION: Final = "api_keys.manage"
 _LONGEST_S: Final = 100 * 365 * 86400
 _LONGEST_OVERLAP_S: Final = 366 * 86400
 
 
-def _validator(properties: dict[str, Any], required: list[str]) -> jsonschema_rs.Draft202012Validator:
-    schema = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-    return jsonschema_rs.Draft202012Validator(schema)
-
-
 _PERMISSIONS: Final = {"type": "array", "items": {"type": "string"}}
-_NEW_KEY: Final = _validator(
+_NEW_KEY: Final = object_schema(
     {
         "user_id": {"type": "string", "minLength": 1},
         "permissions": _PERMISSIONS,
@@ -39,8 +36,8 @@ _NEW_KEY: Final = _validator(
     },
     ["user_id"],
 )
-_ROLL: Final = _validator({"overlap": {"type": "number", "minimum": 0, "maximum": _LONGEST_OVERLAP_S}}, [])
-_CHANGE: Final = _validator({"permissions": _PERMISSIONS}, ["permissions"])
+_ROLL: Final = object_schema({"overlap": {"type": "number", "minimum": 0, "maximum": _LONGEST_OVERLAP_S}}, [])
+_CHANGE: Final = object_schema({"permissions": _PERMISSIONS}, ["permissions"])
 
 
 def routes(generation: Generation, audit: AuditLog, max_body_bytes: int) -> list[Route]:
@@ -74,10 +71,11 @@ class _KeyDesk:
         """List keys, never the secrets in them."""
         keys = self._manager(request)
         query = request.query_params
+        limit = number_in(query, "limit")
         found = await keys.list_api_keys(
             query.get("user_id"),
-            limit=_number(query.get("limit"), 100),
-            offset=_number(query.get("offset"), 0),
+            limit=100 if limit is None else limit,
+            offset=number_in(query, "offset") or 0,
             include_revoked=query.get("include_revoked") == "true",
         )
         return SecretAnswer({"api_keys": found})
@@ -95,7 +93,7 @@ class _KeyDesk:
             raise NotFound(f"There is no API key {before['key_id']!r}.")
         info = await keys.get_api_key_info(before["key_id"])
         details = {"permissions": info["permissions"], "instead_of": before["permissions"]}
-        await self._record("api_key.updated", request, info, **details)
+        await _record(self._audit, "api_key.updated", info, context_of(request), **details)
         return SecretAnswer(info)
 
     async def roll(self, request: Request) -> Response:
@@ -123,11 +121,7 @@ class _KeyDesk:
         return found
 
     async def _body(self, request: Request, validator: jsonschema_rs.Draft202012Validator, what: str) -> dict[str, Any]:
-        body = await read_object(request.scope, request.receive, self._max_body_bytes)
-        faults = [Fault(_pointer(item), item.message) for item in validator.iter_errors(body)]
-        if faults:
-            raise InvalidInput(f"The body does not describe {what}.", faults)
-        return body
+        return await read_described(request, validator, what, self._max_body_bytes)
 
     async def _known(self, keys: ApiKeyManager, request: Request) -> ApiKeyInfo:
         return await keys.get_api_key_info(_key_id(request))
@@ -135,19 +129,38 @@ class _KeyDesk:
     async def _handed_out(
         self, request: Request, keys: ApiKeyManager, key: str, event: str, **details: Any
     ) -> Response:
-        """Show a new key once it is in the audit log; one that cannot be written there is of no use to anybody."""
-        info = await keys.get_api_key_info(key)
-        try:
-            await self._record(event, request, info, permissions=info["permissions"], **details)
-        except BaseException:
-            with contextlib.suppress(Base04Error):
-                await keys.revoke_api_key(key)
-            raise
+        """Show a new key, this once."""
+        info = await written_down(key, event, keys, self._audit, context_of(request), **details)
         return SecretAnswer({"api_key": key, **info}, 201)
 
-    async def _record(self, event: str, request: Request, info: ApiKeyInfo, **details: Any) -> None:
-        named = {"key_id": info["key_id"], "for_user": info["user_id"]}
-        await self._audit.record(event, "success", context_of(request), **named, **details)
+
+async def written_down(
+    key: str,
+    event: str,
+    keys: ApiKeyManager,
+    audit: AuditLog,
+    context: RequestContext | None = None,
+    **details: Any,
+) -> ApiKeyInfo:
+    """Write of a new key into the audit log; one that cannot be written there is revoked, since nobody will have it.
+
+    Raises:
+        ManagerUnavailable: it cannot be written.
+    """
+    info = await keys.get_api_key_info(key)
+    try:
+        await _record(audit, event, info, context, permissions=info["permissions"], **details)
+    except BaseException:
+        with contextlib.suppress(Base04Error):
+            await keys.revoke_api_key(key)
+        raise
+    return info
+
+
+async def _record(
+    audit: AuditLog, event: str, info: ApiKeyInfo, context: RequestContext | None, **details: Any
+) -> None:
+    await audit.record(event, "success", context, key_id=info["key_id"], for_user=info["user_id"], **details)
 
 
 def _key_id(request: Request) -> str:
@@ -160,16 +173,3 @@ def _key_id(request: Request) -> str:
     if len(key_id) > 64 or "_" in key_id:
         raise NotFound("There is no such API key: give its public id.")
     return key_id
-
-
-def _pointer(error: jsonschema_rs.ValidationError) -> str:
-    parts = (str(part).replace("~", "~0").replace("/", "~1") for part in error.instance_path)
-    return "".join(f"/{part}" for part in parts)
-
-
-def _number(text: str | None, default: int) -> int:
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 10_000):
-        raise InvalidInput(f"{text!r} is not a number from 0 to 10000.", [Fault("", "limit and offset are numbers.")])
-    return int(text)

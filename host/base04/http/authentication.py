@@ -22,7 +22,7 @@ LOCAL_SCOPE_KEY: Final = "base04.local"
 
 _KNOWN: Final = 4096
 _LONGEST: Final = 4096
-_BEARER: Final = b"bearer "
+_BEARER: Final = b"bearer"
 
 
 class Shown(NamedTuple):
@@ -33,9 +33,9 @@ class Shown(NamedTuple):
 
     @property
     def token(self) -> bytes | None:
-        """The Bearer token."""
-        value = self.authorization
-        return value[7:].strip() if value is not None and value[:7].lower() == _BEARER else None
+        """The Bearer token, empty where the scheme is followed by nothing."""
+        scheme, _, value = (self.authorization or b"").partition(b" ")
+        return value.strip() if scheme.lower() == _BEARER else None
 
 
 NOTHING: Final = Shown()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Mapping, Sequence
+from random import getrandbits
 from typing import Any, Final
 
 from starlette.types import Message, Scope, Send
@@ -23,15 +23,15 @@ class Exchange:
     ``fields`` are the header fields of the request, of those that come twice the last.
     """
 
-    __slots__ = ("_header", "_send", "answered", "fields", "limits", "request_id")
+    __slots__ = ("_send", "answered", "fields", "limits", "request_id")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.fields: dict[bytes, bytes] = dict(scope["headers"])
         given = self.fields.get(b"x-request-id")
-        # A new one tells requests apart, it protects nothing.
-        identity = given if given is not None and _REQUEST_ID.match(given) else b"%032x" % random.getrandbits(128)
-        self._header = (b"x-request-id", identity)
-        self.request_id = identity.decode()
+        if given is not None and _REQUEST_ID.match(given):
+            self.request_id = given.decode()
+        else:
+            self.request_id = f"{getrandbits(128):032x}"  # tells requests apart, and protects nothing
         self.answered = False
         self.limits: Sequence[Mapping[str, Any]] = ()
         self._send = send
@@ -46,7 +46,7 @@ class Exchange:
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self.answered = True
-            headers = [*message.get("headers", ()), self._header]
+            headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
             if self.limits and message["status"] != 429:  # a refusal says which limit it was, and when to come back
                 headers += limit_headers(self.limits)
             message["headers"] = headers
@@ -57,7 +57,8 @@ class Exchange:
     async def answer_json(self, body: bytes) -> None:
         """Send JSON text as the answer 200."""
         self.answered = True
-        headers = [(b"content-length", b"%d" % len(body)), _JSON, self._header]
+        identity = (b"x-request-id", self.request_id.encode())
+        headers = [(b"content-length", b"%d" % len(body)), _JSON, identity]
         if self.limits:
             headers += limit_headers(self.limits)
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})

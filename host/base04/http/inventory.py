@@ -1,4 +1,4 @@
-"""``/managers``, ``/graph``, ``/modules``: what runs, where it came from, and what depends on it."""
+"""``/managers``, ``/graph``: what runs, where it came from, and what depends on it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from base04.generation import Generation
 from base04.http.access import demand
 from base04.http.json_response import JSONAnswer
 from base04.inventory import describe_graph, describe_managers, mermaid
-from base04_hookspecs.module import ModuleManager
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
@@ -31,10 +30,4 @@ def routes(generation: Generation, app: AppManager) -> list[Route]:
             return PlainTextResponse(mermaid(generation.plan))
         return JSONAnswer(describe_graph(generation.plan))
 
-    async def modules(request: Request) -> Response:
-        demand(request, "host.read")
-        manager = generation.find("module")
-        found = await manager.list_modules() if isinstance(manager, ModuleManager) else app.list_plugins()
-        return JSONAnswer({"modules": found})
-
-    return [Route("/managers", managers), Route("/graph", graph), Route("/modules", modules)]
+    return [Route("/managers", managers), Route("/graph", graph)]

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, Final
 
 from base04_hookspecs.errors import RateLimited
@@ -17,18 +16,18 @@ from base04_hookspecs.errors import RateLimited
 _LARGEST: Final = 999_999_999_999_999
 """The largest integer of a structured field (RFC 9651, section 3.3.1)."""
 
-_SIGNATURE: Final = itemgetter("limit_type", "limit", "window")
-
 Header = tuple[bytes, bytes]
 
 
 def limit_headers(states: Sequence[Mapping[str, Any]]) -> list[Header]:
     """Say which limits apply and how they stand; ``t`` is when all of a limit is there again."""
-    _, policy, standing = _policies(tuple(map(_SIGNATURE, states)))
-    numbers: list[int] = []
+    limits: list[str | int] = []
+    standing: list[int] = []
     for state in states:
-        numbers += (state["remaining"], -int(-state["reset_after"] // 1))
-    return [policy, (b"ratelimit", standing % tuple(numbers))]
+        limits += state["limit_type"], state["limit"], state["window"]
+        standing += state["remaining"], math.ceil(state["reset_after"])
+    _, policy, form = _policies(*limits)
+    return [policy, (b"ratelimit", form % (*standing,))]
 
 
 def refusal_headers(error: RateLimited) -> dict[str, str]:
@@ -38,7 +37,7 @@ def refusal_headers(error: RateLimited) -> dict[str, str]:
     states = [state for state in error.limits if state["window"]]
     if not states:
         return headers
-    names, policy, _ = _policies(tuple(map(_SIGNATURE, states)))
+    names, policy, _ = _policies_of(states)
     refused = [
         f"{name};r=0;t={min(wait, max(1, math.ceil(state['reset_after'])))}"
         for name, state in zip(names, states, strict=True)
@@ -53,7 +52,7 @@ def refusal_headers(error: RateLimited) -> dict[str, str]:
 def violated(error: RateLimited) -> list[str]:
     """Return the names of the policies that refused, as the headers name them."""
     states = [state for state in error.limits if state["window"]]
-    names, _, _ = _policies(tuple(map(_SIGNATURE, states)))
+    names, _, _ = _policies_of(states)
     return [
         name[1:-1]
         for name, state in zip(names, states, strict=True)
@@ -61,12 +60,18 @@ def violated(error: RateLimited) -> list[str]:
     ]
 
 
+def _policies_of(states: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], Header, bytes]:
+    return _policies(*(state[name] for state in states for name in ("limit_type", "limit", "window")))
+
+
 @lru_cache(maxsize=1024)
-def _policies(limits: tuple[tuple[str, int, int], ...]) -> tuple[tuple[str, ...], Header, bytes]:
+def _policies(*flat: Any) -> tuple[tuple[str, ...], Header, bytes]:
     """Return the names of limits, as Strings, the header ``RateLimit-Policy``, and a form for ``RateLimit``.
 
-    A limit is named after its type, and its amount and window too where the type has several.
+    Each limit is given by its type, amount and window, one after the other. It is named after its type, and its amount
+    and window too where the type has several.
     """
+    limits = tuple(zip(flat[::3], flat[1::3], flat[2::3], strict=True))
     several = Counter(kind for kind, _, _ in limits)
     names = tuple(
         f'"{kind}"' if several[kind] == 1 else f'"{kind}-{amount}-{window}"' for kind, amount, window in limits

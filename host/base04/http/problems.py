@@ -18,6 +18,7 @@ from base04_hookspecs import errors
 
 _STATUS: Final[tuple[tuple[type[Exception], int, str, str], ...]] = (
     (errors.InvalidInput, 422, "invalid-input", "The request is not acceptable"),
+    (errors.HistoryPruned, 410, "history-pruned", "Kept no more"),
     (errors.NotFound, 404, "not-found", "Not found"),
     (errors.UnknownAction, 404, "unknown-action", "There is no such action"),
     (errors.Conflict, 409, "conflict", "Conflict"),
@@ -34,8 +35,10 @@ _HTTP_TITLES: Final = {
     400: "The request is malformed",
     404: "Not found",
     405: "Method not allowed",
+    412: "It has changed meanwhile",
     413: "The body is too large",
     415: "The body has another media type",
+    428: "The request must name what it replaces",
 }
 
 
@@ -85,9 +88,16 @@ def problem_members(error: Exception, request_id: str) -> dict[str, Any] | None:
         return {**_problem(429, *_kind_of_limit(error), str(error), request_id), **_members(error)}
     for kind, status, name, title in _STATUS:
         if isinstance(error, kind):
-            detail = str(error) if status != 500 else "The action failed; its log has the reason under this request id."
-            return {**_problem(status, name, title, detail, request_id), **_members(error)}
+            return {**_problem(status, name, title, _detail(error, status), request_id), **_members(error)}
     return None
+
+
+def _detail(error: Exception, status: int) -> str:
+    if status == 500:
+        return "The action failed; its log has the reason under this request id."
+    if type(error) is errors.AuthenticationError:  # neither a token nor a key, which say that they are invalid
+        return "Say who is calling: 'Authorization: Bearer' with a token, or 'X-API-Key' with an API key."
+    return str(error)
 
 
 def internal_error(request_id: str) -> Response:

@@ -13,7 +13,18 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from base04.generation import Generation
-from base04.http import actions, api_keys, audit_events, executions, health, inventory, tokens
+from base04.http import (
+    actions,
+    api_keys,
+    audit_events,
+    executions,
+    health,
+    inventory,
+    modules,
+    state,
+    state_events,
+    tokens,
+)
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.plugin_parts import admitted_routes, wrapped
@@ -61,6 +72,9 @@ class Frame:
             if exchange.answered:
                 raise
             await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
+        finally:
+            # The server's send knows the scope: without this every request would be left to the garbage collector.
+            scope.pop(SCOPE_KEY, None)
 
 
 class Dispatch:
@@ -73,9 +87,11 @@ class Dispatch:
         self._wrapped = bool(generation.contributions.middleware)
         self._run_action = actions.ActionEndpoint(generation, self._gate, app)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
+        own += modules.routes(generation, app)
         own += tokens.routes(generation, self._gate, app.audit, limit)
         own += executions.routes(generation, app)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
+        own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -85,7 +101,7 @@ class Dispatch:
             exchange.fields = dict(scope["headers"])
         client = scope.get("client")
         client_ip: str | None = (client[0] or None) if client else None
-        path = _path_below_root(scope)
+        path: str = _path_below_root(scope) if scope.get("root_path") else scope["path"]
         try:
             if scope["type"] == "websocket":
                 await self._serve_websocket(path, client_ip, exchange, scope, receive, send)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,7 +19,7 @@ from base04.http.challenge import OAuthError
 from base04.http.gate import Gate
 from base04.http.json_response import JSONAnswer, SecretAnswer
 from base04_hookspecs.context import Principal, RequestContext
-from base04_hookspecs.errors import AuthenticationError, InvalidToken, ManagerUnavailable
+from base04_hookspecs.errors import AuthenticationError, InvalidInput, InvalidToken, ManagerUnavailable
 from base04_hookspecs.jwt import JWTManager, TokenPair
 
 INTROSPECT: Final = "tokens.introspect"
@@ -102,7 +103,8 @@ class _TokenDesk:
             return SecretAnswer({"active": False})
         permissions = payload.get("permissions")
         granted = " ".join(item for item in permissions if isinstance(item, str)) if permissions else ""
-        return SecretAnswer({**payload, "active": True, "token_type": "Bearer", "scope": granted})
+        whole = {name: int(payload[name]) for name in ("exp", "iat", "nbf") if name in payload}
+        return SecretAnswer({**payload, **whole, "active": True, "token_type": "Bearer", "scope": granted})
 
     async def keys(self, request: Request) -> Response:
         """Give the public keys; they are published for longer than this before they sign."""
@@ -117,7 +119,14 @@ class _TokenDesk:
         return found
 
     async def _fields(self, request: Request) -> dict[str, Any]:
-        return await read_fields(request.scope, request.receive, self._max_body_bytes)
+        try:
+            return await read_fields(request.scope, request.receive, self._max_body_bytes)
+        except InvalidInput as error:
+            raise OAuthError("invalid_request", str(error)) from error
+        except HTTPException as error:
+            if error.status_code != 400:
+                raise
+            raise OAuthError("invalid_request", error.detail) from error
 
     async def _pair_for(self, principal: Principal, user_id: str) -> dict[str, Any]:
         """Return new tokens. Without a source that a refresh could ask for permissions there is no refresh token."""

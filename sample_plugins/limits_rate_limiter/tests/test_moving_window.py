@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from importlib.metadata import entry_points
 
 import pytest
@@ -14,7 +15,7 @@ from limits import RateLimitItemPerSecond
 from limits.strategies import MovingWindowRateLimiter
 from pydantic import ValidationError
 
-from base04.testing.conformance.rate_limiter import CONFIGURED, RateLimiterConformance
+from base04.testing.conformance.rate_limiter import CONFIGURED, Another, RateLimiterConformance
 from base04_hookspecs import Principal, Provider, RequestContext
 from base04_hookspecs.context import use_request
 from base04_hookspecs.errors import InvalidInput, NotFound
@@ -41,6 +42,10 @@ class TestConformance(RateLimiterConformance):
     @pytest.fixture
     def manager(self) -> RateLimiterManager:
         return limiter(**CONFIGURED)
+
+    @pytest.fixture
+    def another(self) -> Another:
+        return lambda: nullcontext(limiter(**CONFIGURED))
 
 
 def test_entry_point_offers_the_provider_without_importing_the_library() -> None:

@@ -10,14 +10,14 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from base04_hookspecs.action_discovery import ActionDiscoveryManager
-from base04_hookspecs.app import ActionSource, AppManager
+from base04_hookspecs.app import ActionPackSource, ActionSource, AppManager
 from base04_hookspecs.context import Principal
 from base04_hookspecs.errors import InvalidInput
 from base04_hookspecs.rate_limiter import RateLimit
 
 INFO_KEYS = {
     *("name", "pack", "pack_version", "summary", "description", "module", "handler", "access", "permissions"),
-    *("parameters", "returns", "timeout", "rate_limit", "source"),
+    *("parameters", "returns", "timeout", "rate_limit", "examples", "source"),
 }
 
 PACK = """\
@@ -61,11 +61,16 @@ class RecordingHost:
 
     def __init__(self, sources: Sequence[ActionSource] = ()) -> None:
         self.sources = list(sources)
+        self.packs: list[ActionPackSource] = []
         self.runs: list[tuple[str, dict[str, Any]]] = []
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return what there is in the entry-point group ``base04.actions``."""
         return self.sources
+
+    def list_action_packs(self) -> list[ActionPackSource]:
+        """Return the packs that plugins define."""
+        return self.packs
 
     async def run_action(
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None

@@ -21,6 +21,7 @@ INFO_KEYS = {
     "expires_at",
     "revoked_at",
     "last_used_at",
+    "use_count",
 }
 
 

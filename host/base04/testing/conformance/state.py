@@ -422,9 +422,73 @@ class StateConformance:
     async def test_durable_callbacks_are_there_where_declared(self, manager: StateManager) -> None:
         if "durable_callbacks" in self.capabilities:
             assert await manager.register_callback("s", print, name="conformance") is True
+            assert await manager.register_callback("s", print, name="conformance") is False
+            others: list[StateChange] = []
+            with pytest.raises(Conflict):
+                await manager.register_callback("s", others.append, name="conformance")
+            assert await manager.forget_callback("conformance") is True
+            assert await manager.forget_callback("conformance") is False
         else:
             with pytest.raises(NotSupported):
                 await manager.register_callback("s", print, name="conformance")
+            for refused in (
+                manager.forget_callback("conformance"),
+                manager.get_events(),
+                manager.retry_event("conformance", "e"),
+                manager.discard_event("conformance", "e"),
+            ):
+                with pytest.raises(NotSupported):
+                    await refused
+
+    async def test_durable_callback_hears_everything_in_order(self, manager: StateManager) -> None:
+        if "durable_callbacks" not in self.capabilities:
+            return
+        heard: dict[str, list[StateChange]] = {"user_1": [], "user_2": []}
+        done = asyncio.Event()
+
+        async def listen(change: StateChange) -> None:
+            heard[change["state_id"]].append(change)
+            if sum(map(len, heard.values())) == 10:
+                done.set()
+
+        assert await manager.register_callback("user_*", listen, name="conformance") is True
+        await self.register(manager, "other")
+        for state_id in heard:
+            await self.register(manager, state_id)
+        for n in range(4):
+            await asyncio.gather(*(manager.update_state(state_id, {"n": n}) for state_id in heard))
+        async with asyncio.timeout(30):
+            await done.wait()
+        for state_id, changes in heard.items():
+            assert changes == (await manager.get_state_history(state_id))[::-1]
+
+    async def test_durable_callback_that_left_is_kept_what_happens(self, manager: StateManager) -> None:
+        if "durable_callbacks" not in self.capabilities:
+            return
+        heard: asyncio.Queue[int] = asyncio.Queue()
+
+        async def first(change: StateChange) -> None:
+            heard.put_nowait(change["version"])
+
+        async def second(change: StateChange) -> None:
+            heard.put_nowait(-change["version"])
+
+        await manager.register_callback("type:session", first, name="conformance")
+        await self.register(manager)
+        async with asyncio.timeout(30):
+            assert await heard.get() == 1
+        assert await manager.unregister_callback("type:session", first) is True
+        assert await manager.unregister_callback("type:session", first) is False
+        await manager.update_state("s", {"a": 1})
+        await manager.register_callback("type:session", second, name="conformance")
+        async with asyncio.timeout(30):
+            assert await heard.get() == -2
+
+    @pytest.mark.parametrize("name", ["", "x" * 101, "a\0b", 3])
+    async def test_name_that_cannot_be_is_refused(self, manager: StateManager, name: Any) -> None:
+        if "durable_callbacks" in self.capabilities:
+            with pytest.raises(InvalidInput):
+                await manager.register_callback("s", print, name=name)
 
     async def test_watch_is_there_where_declared(self, manager: StateManager) -> None:
         await self.register(manager)
@@ -436,6 +500,31 @@ class StateConformance:
             async for change in manager.watch("s", from_version=0):
                 assert change["version"] == 1
                 break
+
+    async def test_watcher_goes_on_from_the_version_it_knows(self, manager: StateManager) -> None:
+        if "watch" not in self.capabilities:
+            return
+        await self.register(manager)
+        for n in range(3):
+            await manager.update_state("s", {"n": n})
+        watch = manager.watch("s", from_version=2)
+        async with asyncio.timeout(30):
+            assert [await anext(watch), await anext(watch)] == (await manager.get_state_history("s", 2))[::-1]
+            coming = asyncio.ensure_future(anext(watch))
+            await manager.delete_state("s")
+            assert (await coming)["transition"] == "delete"
+            coming = asyncio.ensure_future(anext(watch))
+            await self.register(manager)
+            assert (await coming)["version"] == 6
+
+    async def test_state_can_be_watched_before_it_is_there(self, manager: StateManager) -> None:
+        if "watch" not in self.capabilities:
+            return
+        coming = asyncio.ensure_future(anext(manager.watch("s")))
+        async with asyncio.timeout(30):
+            while not coming.done():  # from which version it watches is up to it
+                await manager.register_state("s", "session", {}) or await manager.update_state("s", {})
+        assert (await coming)["state_id"] == "s"
 
 
 __all__ = ["StateConformance"]

@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
+from base04.testing.conformance.websocket_client import Connect, Refused, room_of, until, within
+from base04.testing.conformance.websocket_rooms import RoomsConformance
 from base04_hookspecs import Principal, current_request
 from base04_hookspecs.errors import InvalidInput, PermissionDenied
 from base04_hookspecs.websocket import WebSocketManager
 
-TIMEOUT_S = 10.0
-"""How long the suite waits for what must happen."""
+__all__ = ["Connect", "Refused", "WebSocketConformance", "within"]
 
 
-class Refused(Exception):
-    """The server refused what a client asked for; ``code`` is whatever the protocol calls it."""
+class WebSocketConformance(RoomsConformance):
+    """Subclass it, and give it the fixtures ``manager`` (started, served) and ``connect``, and the ``capabilities``.
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
-
-
-class Client(Protocol):
-    """A connected and authenticated client, in whatever protocol the provider speaks.
-
-    The methods return when the server has acknowledged, and raise ``Refused`` where it refuses.
+    A provider that has ``shared`` passes ``SharedWebSocketConformance`` of ``websocket_shared`` too.
     """
-
-    @property
-    def sid(self) -> str: ...
-    async def join(self, room: str) -> None: ...
-    async def leave(self, room: str) -> None: ...
-    async def emit(self, room: str | None, event: str, data: Any) -> Any:
-        """Emit an event and return what its handler answered, None where it went to the room."""
-
-    async def call(self, action: str, args: Mapping[str, Any]) -> Any: ...
-    async def event(self) -> tuple[str, str, Any]:
-        """Wait for an event and return its room, name and data."""
-
-    async def closed(self) -> int:
-        """Wait until the server has closed the connection and return the close code."""
-
-    async def close(self) -> None: ...
-
-
-class Connect(Protocol):
-    """The fixture ``connect``: connects as a user who holds the permissions."""
-
-    def __call__(self, user_id: str, permissions: tuple[str, ...] = ()) -> Awaitable[Client]: ...
-
-
-async def within(awaitable: Awaitable[Any]) -> Any:
-    """Wait for something that must happen."""
-    async with asyncio.timeout(TIMEOUT_S):
-        return await awaitable
-
-
-class WebSocketConformance:
-    """Subclass it, and give it the fixtures ``manager`` (started, served) and ``connect``."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_a_connection_is_listed_with_its_user(self, manager: WebSocketManager, connect: Connect) -> None:
         ada = await connect("ada")
@@ -71,6 +29,29 @@ class WebSocketConformance:
         (info,) = await manager.list_sessions("ada")
         assert (info["sid"], info["user_id"], info["rooms"]) == (ada.sid, "ada", [])
         assert info["connected_at"] > 0
+        assert await manager.get_session(ada.sid) == info
+        assert await manager.get_session("no such sid") is None
+        assert await manager.get_session() is None
+
+    async def test_the_server_notes_what_it_likes_about_a_connection(
+        self, manager: WebSocketManager, connect: Connect
+    ) -> None:
+        async def note(sid: str, data: Any) -> Any:
+            assert await manager.set_metadata(data)
+            session = await manager.get_session()
+            return session["metadata"] if session is not None else None
+
+        await manager.register_handler("note", note)
+        ada = await connect("ada")
+        noted: dict[str, Any] = {"device": "phone", "tags": ["a"]}
+        assert await manager.set_metadata(noted, ada.sid)
+        noted["tags"].append("later")
+        assert await ada.emit(None, "note", {"device": None, "tab": 2}) == {"tags": ["a"], "tab": 2}
+        (info,) = await manager.list_sessions("ada")
+        assert info["metadata"] == {"tags": ["a"], "tab": 2}
+        assert not await manager.set_metadata({"a": 1}, "no such sid")
+        with pytest.raises(InvalidInput):
+            await manager.set_metadata({"a": object()}, ada.sid)
 
     async def test_an_event_reaches_everyone_in_its_room_and_nobody_else(
         self, manager: WebSocketManager, connect: Connect
@@ -96,7 +77,7 @@ class WebSocketConformance:
 
     async def test_nobody_is_in_an_empty_room(self, manager: WebSocketManager) -> None:
         assert await manager.emit_to_room("nowhere", "event", None) == 0
-        assert await manager.get_room_info("nowhere") == {"room": "nowhere", "users": [], "connections": 0}
+        assert await manager.get_room_info("nowhere") == room_of("nowhere")
         assert await manager.list_rooms() == []
 
     async def test_a_room_counts_users_once_and_connections_each(
@@ -104,7 +85,7 @@ class WebSocketConformance:
     ) -> None:
         for user in ("bob", "ada", "ada"):
             await (await connect(user)).join("news")
-        assert await manager.get_room_info("news") == {"room": "news", "users": ["ada", "bob"], "connections": 3}
+        assert await manager.get_room_info("news") == room_of("news", ada=2, bob=1)
         assert await manager.list_rooms() == ["news"]
 
     async def test_joining_twice_is_being_in_once(self, manager: WebSocketManager, connect: Connect) -> None:
@@ -231,14 +212,14 @@ class WebSocketConformance:
         await ada.join("news")
         await bob.join("news")
         await ada.close()
-        await within(_until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
-        assert await manager.get_room_info("news") == {"room": "news", "users": ["bob"], "connections": 1}
+        await within(until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
+        assert await manager.get_room_info("news") == room_of("news", bob=1)
 
     async def test_the_server_disconnects(self, manager: WebSocketManager, connect: Connect) -> None:
         ada = await connect("ada")
         assert await manager.disconnect(ada.sid, code=4123, reason="enough")
         await within(ada.closed())
-        await within(_until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
+        await within(until(lambda: manager.list_sessions("ada"), lambda sessions: not sessions))
         assert not await manager.disconnect(ada.sid)
 
     async def test_what_is_not_json_cannot_be_emitted(self, manager: WebSocketManager, connect: Connect) -> None:
@@ -246,11 +227,17 @@ class WebSocketConformance:
         await ada.join("news")
         with pytest.raises(InvalidInput):
             await manager.emit_to_room("news", "event", object())
+        for room, event in (("", "event"), ("news", ""), ("x" * 201, "event"), ("news", "line\nbreak")):
+            with pytest.raises(InvalidInput):
+                await manager.emit_to_room(room, event, None)
 
-    async def test_draining_closes_everything(self, manager: WebSocketManager, connect: Connect) -> None:
+    async def test_draining_tells_when_to_come_back_and_closes_everything(
+        self, manager: WebSocketManager, connect: Connect
+    ) -> None:
         clients = [await connect(f"user{number}") for number in range(3)]
         await within(manager.drain())
         for client in clients:
+            assert (await within(client.told("reconnect")))["after"] >= 0
             await within(client.closed())
         assert await manager.list_sessions() == []
 
@@ -259,8 +246,3 @@ class WebSocketConformance:
         report = await manager.health_check()
         assert report["status"] == "healthy"
         assert report["metrics"]["connections"] == 1
-
-
-async def _until(ask: Callable[[], Awaitable[Any]], true: Callable[[Any], bool]) -> None:
-    while not true(await ask()):  # noqa: ASYNC110 - the contract has no event for it
-        await asyncio.sleep(0.005)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -100,8 +101,13 @@ class ServerProcess(ABC):
         self.start()
 
     def pause(self) -> None:
-        """Stop the process in its tracks: connections stay open and nothing answers."""
-        self._required().send_signal(signal.SIGSTOP)
+        """Stop the process in its tracks: connections stay open and nothing answers.
+
+        The signal stops a process thread by thread, and one that still runs may answer: this returns when all stand.
+        """
+        process = self._required()
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     def resume(self) -> None:
         """Let a paused process go on."""

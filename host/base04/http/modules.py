@@ -1,0 +1,75 @@
+"""``/modules``, ``/reload``: what plugins there are, and changes while the host runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from base04.generation import Generation
+from base04.http.access import demand
+from base04.http.json_response import JSONAnswer
+from base04_hookspecs.errors import InvalidInput, ManagerUnavailable
+from base04_hookspecs.module import ModuleManager
+
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+
+READ, MANAGE = "host.read", "host.manage"
+
+
+def routes(generation: Generation, app: AppManager) -> list[Route]:
+    """Return the routes; looking needs the permission ``host.read``, changing ``host.manage``."""
+
+    def manager() -> ModuleManager:
+        found = generation.find("module")
+        if not isinstance(found, ModuleManager):
+            raise ManagerUnavailable("No module manager is running.")
+        return found
+
+    async def list_modules(request: Request) -> Response:
+        demand(request, READ)
+        found = generation.find("module")
+        listed = await found.list_modules() if isinstance(found, ModuleManager) else app.list_plugins()
+        return JSONAnswer({"modules": listed})
+
+    async def inspect(request: Request) -> Response:
+        demand(request, READ)
+        name = request.path_params["name"]
+        module = await manager().get_module(name)
+        return JSONAnswer({**module, "health": await manager().get_module_health(name)})
+
+    async def enable(request: Request) -> Response:
+        demand(request, MANAGE)
+        return JSONAnswer({"changed": await manager().enable_module(request.path_params["name"])})
+
+    async def disable(request: Request) -> Response:
+        demand(request, MANAGE)
+        swap = _flag(request, "swap")
+        return JSONAnswer({"changed": await manager().disable_module(request.path_params["name"], swap=swap)})
+
+    async def reload_module(request: Request) -> Response:
+        demand(request, MANAGE)
+        return JSONAnswer({"changed": await manager().reload_module(request.path_params["name"])})
+
+    async def reload(request: Request) -> Response:
+        demand(request, MANAGE)
+        return JSONAnswer(await app.reload(dry_run=_flag(request, "dry_run")))
+
+    return [
+        Route("/modules", list_modules),
+        Route("/modules/{name}", inspect),
+        Route("/modules/{name}/enable", enable, methods=["POST"]),
+        Route("/modules/{name}/disable", disable, methods=["POST"]),
+        Route("/modules/{name}/reload", reload_module, methods=["POST"]),
+        Route("/reload", reload, methods=["POST"]),
+    ]
+
+
+def _flag(request: Request, name: str) -> bool:
+    value = request.query_params.get(name, "false")
+    if value not in ("true", "false"):
+        raise InvalidInput(f"{name} is {value!r}: it is true or false.")
+    return value == "true"

@@ -1,0 +1,70 @@
+"""Stop what a generation held that serves no more."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import structlog
+
+from base04.generation import Generation
+from base04.lifecycle import stop_each
+
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+
+_log = structlog.get_logger()
+
+
+class Retirement:
+    """Waits, in the background, until nobody pins a previous generation, then stops what only that one held.
+
+    One generation after the other, in the order in which they served: what an older one shares with a newer one is
+    stopped with the newer. Plugins that are new take their ``startup`` steps, and those that are gone their
+    ``shutdown`` steps.
+    """
+
+    def __init__(self, app: AppManager) -> None:
+        self._app = app
+        self._turn = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, previous: Generation, current: Generation) -> None:
+        """Retire a generation that another one has just taken over from."""
+        for step in (self._start_plugins(current, previous), self._retire(previous, current)):
+            task = asyncio.create_task(step, name=f"retire generation {previous.number}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Wait no longer; what was not stopped is left to whoever stops everything."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _start_plugins(self, current: Generation, previous: Generation) -> None:
+        for name, step in current.contributions.startup:
+            if _is_new(name, current, previous):
+                await self._app.take_step("startup", name, step)
+
+    async def _retire(self, previous: Generation, current: Generation) -> None:
+        async with self._turn:
+            await previous.unpinned(self._app.settings.server.drain_timeout)
+            for name, step in reversed(previous.contributions.shutdown):
+                if _is_new(name, previous, current):
+                    await self._app.take_step("shutdown", name, step)
+            for item in reversed(self._app.retired(current)):  # one by one: a cancellation leaves the rest to others
+                if item.manager in _managers(previous):
+                    self._app.forget(item)
+                    for error in await stop_each([item]):
+                        _log.error("a replaced manager failed to stop", error=str(error))
+
+
+def _is_new(plugin: str, here: Generation, there: Generation) -> bool:
+    """Tell whether a plugin is part of one generation and not, or as another object, of the other."""
+    return here.plugins.get(plugin) is not there.plugins.get(plugin)
+
+
+def _managers(generation: Generation) -> list[object]:
+    return [item.manager for item in generation.running.values()]
