@@ -183,7 +183,15 @@ def peer(folder: Path, cpu: int, source: str) -> Iterator[Running]:
     folder.mkdir(parents=True)
     (folder / "peer.py").write_text(source)
     options = ["--port", str(port), "--loop", "uvloop", "--http", "httptools", "--ws", "websockets-sansio"]
-    options += ["--ws-per-message-deflate", "false", "--no-access-log", "--log-level", "warning"]
+    options += [
+        "--ws-ping-interval",
+        "600",
+        "--ws-per-message-deflate",
+        "false",
+        "--no-access-log",
+        "--log-level",
+        "warning",
+    ]
     with started([sys.executable, "-m", "uvicorn", "peer:app", *options], folder, cpu, port) as pid:
         if source is SOCKETIO:
             yield Running(
@@ -242,7 +250,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._found is not None and not self._found.done():
-            self._found.set_exception(exc or ConnectionError("the server closed a connection"))
+            self._found.set_exception(exc or ConnectionError(f"{self._server.path} was closed"))
 
     def find(self, text: bytes) -> asyncio.Future[None]:
         """Return what is done when a text has come."""
@@ -260,13 +268,17 @@ class Client(asyncio.Protocol):
 
 
 async def connected(server: Running, number: int) -> list[Client]:
-    clients = []
-    for _ in range(number):
-        _, client = await asyncio.get_running_loop().create_connection(lambda: Client(server), "127.0.0.1", server.port)
-        async with asyncio.timeout(GIVE_UP_S):
-            await client.enter()
-        clients.append(client)
+    clients: list[Client] = []
+    async with asyncio.timeout(GIVE_UP_S):
+        while len(clients) < number:
+            clients += await asyncio.gather(*(connect(server) for _ in range(min(50, number - len(clients)))))
     return clients
+
+
+async def connect(server: Running) -> Client:
+    _, client = await asyncio.get_running_loop().create_connection(lambda: Client(server), "127.0.0.1", server.port)
+    await client.enter()
+    return client
 
 
 async def deliveries(server: Running, clients: int, messages: int, size: int) -> float:

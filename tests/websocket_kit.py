@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import os
 import socket
+import struct
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -252,3 +255,42 @@ async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.005)
 
     await within(poll())
+
+
+async def raw_client(
+    place: Site, token: str, *, receive_buffer: int = 0
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Shake hands by hand, for a client that does what no library does."""
+    connection = socket.socket()
+    if receive_buffer:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    connection.setblocking(False)
+    host, port = place.host.split(":")
+    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
+    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
+    key = base64.b64encode(os.urandom(16)).decode()
+    writer.write(
+        f"GET /ws HTTP/1.1\r\nHost: {place.host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+    )
+    assert b" 101 " in await within(reader.readline())
+    while await within(reader.readline()) != b"\r\n":
+        pass
+    return reader, writer
+
+
+async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    first, length = await within(reader.readexactly(2))
+    if length == 126:
+        (length,) = struct.unpack("!H", await within(reader.readexactly(2)))
+    elif length == 127:
+        (length,) = struct.unpack("!Q", await within(reader.readexactly(8)))
+    return first & 0x0F, await within(reader.readexactly(length))
+
+
+def masked(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0) -> bytes:
+    """Return a frame as a client sends it (RFC 6455, section 5.2), its mask being zero."""
+    first = (0x80 if final else 0) | reserved | opcode
+    if len(payload) < 126:
+        return bytes([first, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+    return struct.pack("!BBH4x", first, 0x80 | 126, len(payload)) + payload

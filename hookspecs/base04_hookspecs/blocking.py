@@ -259,6 +259,9 @@ class JWTManager(Manager, Protocol):
     def blacklist_token(self, token: str) -> bool:
         """Revoke a token, with its family if it is a refresh token; False if it could not have been used anyway."""
 
+    def is_still_valid(self, token: str) -> bool:
+        """Tell at once, asking nobody, that an access token is valid now and its payload is what it was."""
+
     def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""
 

@@ -20,6 +20,7 @@ from base04_hookspecs.websocket import RoomAuthorizer
 
 if TYPE_CHECKING:
     import typer
+    from prometheus_client.registry import Collector
     from starlette.middleware import Middleware
     from starlette.routing import BaseRoute
 
@@ -161,6 +162,15 @@ def shutdown() -> Iterable[LifecycleStep]:
 
     The host calls each implementation once, the callables once, in reverse order. One that raises is reported and
     does not stop the next.
+    """
+
+
+@hookspec
+def metrics() -> Iterable[Collector]:
+    """Add metrics: collectors of ``prometheus_client``, registered nowhere else.
+
+    The host calls each implementation once for each generation, and the collectors for every ``GET /metrics``, in a
+    thread. One that raises is reported and left out of that answer. None or an empty iterable adds nothing.
     """
 
 

@@ -87,6 +87,14 @@ class JWTManager(Manager):
     async def blacklist_token(self, token: str) -> bool:
         """Revoke a token, with its family if it is a refresh token; False if it could not have been used anyway."""
 
+    def is_still_valid(self, token: str) -> bool:
+        """Tell at once, asking nobody, that an access token is valid now and its payload is what it was.
+
+        Only for a token that ``validate_token`` has returned the payload of. False says nothing: ask
+        ``validate_token``. A provider that cannot know leaves this as it is.
+        """
+        return False
+
     @abstractmethod
     async def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""

@@ -88,7 +88,8 @@ class RateLimiterManager(Manager):
     Capabilities: ``atomic_levels`` (all levels are checked, then all consumed, in one step), ``burst`` (calls may
     come at once up to the limit), ``exact`` (no window of the period's length ever holds more than burst allows),
     ``bans``, ``durable_bans`` (they outlive every process, and what the counts are kept in), ``auto_ban`` (who is
-    refused too often is banned, where settings say so), ``shared`` (one count and one set of bans for all processes).
+    refused too often is banned, where settings say so), ``shared`` (one count and one set of bans for all processes; a
+    provider that counts on the role ``redis`` shares what that shares, and does not declare it).
     """
 
     role: ClassVar[str] = "rate_limiter"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import importlib.metadata
 import uuid
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
@@ -22,13 +23,15 @@ from base04.data_folder import DataFolder
 from base04.discovery import Discovery
 from base04.errors import StopError
 from base04.executions.executions import Executions
+from base04.failures import Status
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
 from base04.health import HealthMonitor
 from base04.idempotency import Idempotency
 from base04.lifecycle import Started, start_all, stop_each, within
 from base04.limits import RouteChoices
+from base04.metrics.counts import Counts
 from base04.module_choices import ModuleChoices
-from base04.pipeline import Pipeline, WorkerPool
+from base04.pipeline import Pipeline, Record, WorkerPool
 from base04.recovery import Recovery
 from base04.renewal import Renewal
 from base04.resolution import Plan
@@ -105,6 +108,7 @@ class AppManager(contract.AppManager):
         self._retirement = Retirement(self)
         self.audit = AuditLog(self)
         self.executions = Executions(self)
+        self.counts = Counts()
         kept = self.settings.executions
         self.idempotency = Idempotency(self._default_database, kept.lease, kept.keep_answers)
         self._start_order: list[Running] = []
@@ -194,7 +198,7 @@ class AppManager(contract.AppManager):
             choices=RouteChoices(self.settings.server.rate_limit_on_unavailable),
             hold=generation.hold,
             slots=self._slots,
-            record=self.executions.history.note if self.settings.executions.history else None,
+            record=self._recorder(),
         )
         generation.asgi = build_stack(generation, self)
         return generation
@@ -218,6 +222,20 @@ class AppManager(contract.AppManager):
             self._retirement.begin(previous, generation)
             self._rotation.look()
             self._recovery.start()
+
+    def _recorder(self) -> Record:
+        """Return what notes each run of an action: the counts, and the history where that is on."""
+        ran = self.counts.ran
+        history = self.executions.history.note if self.settings.executions.history else None
+
+        def note(
+            context: RequestContext, status: Status, began: float, duration: float, error: BaseException | None
+        ) -> None:
+            ran(str(context.action), status, duration)
+            if history is not None:
+                history(context, status, began, duration, error)
+
+        return note
 
     def retired(self, generation: Generation) -> list[Running]:
         """Return what has started and is not part of a generation, in the order in which it started."""
@@ -330,6 +348,11 @@ class AppManager(contract.AppManager):
         return found if isinstance(found, DatabaseManager) else None
 
     # What others ask
+
+    @property
+    def version(self) -> str:
+        """The version of Base04."""
+        return importlib.metadata.version("base04")
 
     @property
     def data_dir(self) -> Path:

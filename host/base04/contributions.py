@@ -15,6 +15,7 @@ from base04_hookspecs.host_hooks import AfterAction, AuditListener, Authenticato
 from base04_hookspecs.websocket import RoomAuthorizer
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
     from starlette.middleware import Middleware
     from starlette.routing import BaseRoute
 
@@ -25,7 +26,7 @@ _log = structlog.get_logger()
 class Contributions:
     """The callables and objects that hooks returned, in the order of their plugins' names.
 
-    ``routes`` and ``lifecycle`` steps keep the plugin's name, for messages.
+    ``routes``, ``lifecycle`` steps and ``metrics`` keep the plugin's name, for messages.
     """
 
     routes: tuple[tuple[str, BaseRoute], ...] = ()
@@ -36,6 +37,7 @@ class Contributions:
     startup: tuple[tuple[str, LifecycleStep], ...] = ()
     shutdown: tuple[tuple[str, LifecycleStep], ...] = ()
     audit_event: tuple[AuditListener, ...] = ()
+    metrics: tuple[tuple[str, Collector], ...] = ()
     authorize_room: tuple[RoomAuthorizer, ...] = field(default=())
 
 
@@ -50,6 +52,7 @@ def collect(discovery: Discovery) -> Contributions:
         startup=tuple(_items(discovery, "startup")),
         shutdown=tuple(_items(discovery, "shutdown")),
         audit_event=tuple(item for _, item in _items(discovery, "audit_event")),
+        metrics=tuple(_items(discovery, "metrics")),
         authorize_room=tuple(item for _, item in _items(discovery, "authorize_room")),
     )
 

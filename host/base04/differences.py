@@ -68,7 +68,7 @@ def compare(old: Blueprint, new: Blueprint, forced: Iterable[InstanceKey] = ()) 
     """
     before, after = old.plan.nodes, new.plan.nodes
     replaced = {key for key in before.keys() & after.keys() if _differs(before[key], after[key])} | set(forced)
-    if old.discovery.action_sources != new.discovery.action_sources or forced:
+    if _sources_of_actions(old) != _sources_of_actions(new) or forced:
         replaced.add(_ACTIONS)
     gone, added = before.keys() - after.keys(), after.keys() - before.keys()
     replaced |= {key for key, node in after.items() if direct_dependencies(node) & (gone | added)} - added
@@ -87,6 +87,15 @@ def compare(old: Blueprint, new: Blueprint, forced: Iterable[InstanceKey] = ()) 
             if what == "failed" and name in old.discovery.plugins and old.discovery.plugins[name].status == "enabled"
         ],
     )
+
+
+def _sources_of_actions(blueprint: Blueprint) -> tuple[Any, ...]:
+    """Return what brings actions: packages, and plugins that define packs."""
+    found = blueprint.discovery
+    defining = [
+        (name, plugin.implementation) for name, plugin in found.plugins.items() if "action_packs" in plugin.hooks
+    ]
+    return found.action_sources, defining
 
 
 def _differs(old: Node, new: Node) -> bool:

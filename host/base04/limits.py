@@ -76,11 +76,13 @@ class Limits:
         if limiter is None:
             return ()
         identifiers: dict[str, str] = {}
-        for name in types:
-            who = client_ip if name == "ip" else principal.user_id if name == "user" else principal.api_key_id
-            if who:
-                identifiers[name] = who
-        replaced = _own_limits_of(principal, identifiers)
+        if client_ip and "ip" in types:
+            identifiers["ip"] = client_ip
+        if principal.user_id and "user" in types:
+            identifiers["user"] = principal.user_id
+        if principal.api_key_id and "api_key" in types:
+            identifiers["api_key"] = principal.api_key_id
+        replaced = _own_limits_of(principal, identifiers) if _OWN_LIMIT in principal.claims else None
         if limits:
             identifiers["action"] = f"{action}:{caller_of(principal, client_ip)}"
             replaced = {"action": limits} if replaced is None else {**replaced, "action": limits}

@@ -373,10 +373,11 @@ def _authorise(action: Action, principal: Principal) -> None:
         return
     if not principal.authenticated:
         raise AuthenticationError(f"the action {action.name!r} is not public, and the caller is anonymous")
-    missing = [permission for permission in action.info["permissions"] if not principal.may(permission)]
+    needed = action.info["permissions"]
+    missing = [name for name in needed if not principal.may(name)] if needed else []
     if missing:
-        needed = ", ".join(map(repr, missing))
-        raise PermissionDenied(f"The action {action.name!r} needs the permission {needed}.", missing)
+        names = ", ".join(map(repr, missing))
+        raise PermissionDenied(f"The action {action.name!r} needs the permission {names}.", missing)
 
 
 def _checked(action: Action, result: Any) -> tuple[Any, bytes]:

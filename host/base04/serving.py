@@ -184,6 +184,7 @@ def _config(app: ASGIApp, settings: ServerSettings, lifespan: Literal["on", "off
         http="httptools",
         ws="websockets-sansio",
         ws_per_message_deflate=False,
+        ws_max_size=settings.max_body_bytes,
         lifespan=lifespan,
         log_config=None,
         log_level="warning",

@@ -51,6 +51,7 @@ class ServerSettings(BaseModel):
     trusted_proxies: tuple[str, ...] = ()
     drain_timeout: Duration = 30.0
     health_interval: Duration = 5.0
+    public_metrics: bool = False
     denial_cost: Annotated[int, Field(ge=1, le=1000)] = 10
     state_permissions: dict[StatePattern, Permission] = Field(default_factory=dict)
     rate_limit_on_unavailable: OnUnavailable | dict[str, OnUnavailable] | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 from structlog.testing import capture_logs
 
@@ -318,3 +319,19 @@ async def test_formats_are_enforced_and_faults_bounded(host: RecordingHost, fold
     with pytest.raises(InvalidInput) as caught:
         action.validate({"mail": secret})
     assert secret not in str(caught.value) + repr(caught.value.faults)
+
+
+@pytest.mark.parametrize("where", ["n: {type: integer}", "l: {type: array, items: {type: integer}}"])
+async def test_integer_that_was_not_read_exactly_is_refused(host: RecordingHost, folder: Path, where: str) -> None:
+    (folder / "a.yaml").write_text(
+        "pack: a\nversion: 1.0.0\nactions:\n  run:\n    handler: '.handlers:anything'\n"
+        f"    parameters:\n      {where}\n"
+    )
+    manager = discovery(host, folder)
+    await manager.start()
+    action = manager.catalogue().find("a.run")
+    assert action is not None
+    large = orjson.loads("5097586379159900087510498010988544001")
+    with pytest.raises(InvalidInput, match="more than the 64 bits that are read exactly"):
+        action.validate({"n": large} if where.startswith("n") else {"l": [1, large]})
+    assert action.validate({"n": 2**70} if where.startswith("n") else {"l": [2**70]})

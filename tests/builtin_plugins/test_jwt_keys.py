@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from base04.testing.conformance.jwt import JWTConformance
 from base04_builtin.jwt import jwt_providers
-from base04_builtin.jwt.key_rules import check_key, thumbprint
+from base04_builtin.jwt.key_rules import check_key, public_part, thumbprint
 from base04_builtin.jwt.key_set import KeySet, read_key_set, stored_key
 from base04_builtin.jwt.key_store import LATEST, VAULT_PATH, KeyStore, version_key
 from base04_builtin.jwt.settings import Algorithm
@@ -263,6 +263,15 @@ def test_key_that_was_made_here_is_fit(algorithm: str) -> None:
 def test_weak_exponent_is_refused_in_a_real_key() -> None:
     with pytest.raises(ValueError, match="exponent"):
         SigningKey(_rsa(exponent=3))
+
+
+@pytest.mark.parametrize("algorithm", PAIRS)
+def test_public_part_verifies_and_signs_nothing(algorithm: str) -> None:
+    jwk = new_jwk(algorithm)
+    public = SigningKey({**public_part(jwk), "alg": algorithm})
+    assert public.verify(b"text", SigningKey(jwk).sign(b"text"))
+    with pytest.raises(ValueError, match="no secret part"):
+        public.sign(b"text")
 
 
 @pytest.mark.parametrize("algorithm", PAIRS)

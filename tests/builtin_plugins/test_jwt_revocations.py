@@ -94,6 +94,25 @@ async def test_heartbeat_counts_from_when_it_was_sent_and_not_for_long(here: Pro
     assert await verdict(here.jwt, token) == "unknown"
 
 
+async def test_watcher_of_another_process_is_called_once_for_each_revocation(here: Process, there: Process) -> None:
+    told = asyncio.Semaphore(0)
+    end = there.jwt.watch_revocations(told.release)
+    for revoke in (
+        here.jwt.revoke_user_tokens("123"),
+        here.jwt.blacklist_token(await here.jwt.create_access_token("4")),
+    ):
+        await revoke
+        async with asyncio.timeout(60):
+            await told.acquire()
+    await heard_beats(there, 2)
+    assert told.locked()
+    end()
+    end()
+    await here.jwt.revoke_user_tokens("567")
+    await heard_beats(there, 2)
+    assert told.locked()
+
+
 @pytest.mark.parametrize("revoke", ["jti", "family", "user", "source"])
 async def test_announced_revocation_needs_no_database(here: Process, there: Process, revoke: str) -> None:
     access = await here.jwt.create_access_token("123", source="api_key:abc")
@@ -107,6 +126,18 @@ async def test_announced_revocation_needs_no_database(here: Process, there: Proc
     }[revoke]()
     token = pair["access_token"] if revoke == "family" else access
     assert await there.without_asking(token) == f"it is revoked by its {revoke}"
+
+
+async def test_still_valid_is_not_said_where_it_cannot_be_known_at_once(here: Process) -> None:
+    token = await here.jwt.create_access_token("123")
+    assert not here.jwt.is_still_valid(token)  # nobody has looked at it yet
+    await here.jwt.validate_token(token)
+    assert here.jwt.is_still_valid(token)
+    here.bus.deaf = True
+    here.steady.now += 0.99
+    assert here.jwt.is_still_valid(token)
+    here.steady.now += 0.02
+    assert not here.jwt.is_still_valid(token)
 
 
 async def test_process_that_hears_nothing_asks_after_a_second(here: Process, there: Process) -> None:

@@ -1,4 +1,4 @@
-"""The provider ``signed`` on real servers: Redis killed, paused and restarted; PostgreSQL for the truth."""
+"""The provider ``signed`` on real servers: Redis killed, paused and restarted, and PostgreSQL with the truth in it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from base04.testing.conformance.jwt import JWTConformance
+from base04.testing.servers.postgres import PostgresServer
 from base04.testing.servers.redis import RedisServer
-from base04_builtin.jwt import jwt_providers
 from base04_builtin.jwt.settings import JWTSettings
 from base04_builtin.jwt.signed import SignedJWTManager
+from base04_hookspecs.errors import RevokedToken
 from base04_hookspecs.redis import RedisManager
 from jwt_kit import Parts, parts, until, verdict
-from postgres_kit import postgres, postgres_url
 from postgres_kit import started as postgres_started
 from redis_kit import QUICK
 from redis_kit import started as redis_started
 
-__all__ = ["parts", "postgres", "postgres_url"]
-
-CAPABILITIES = next(iter(jwt_providers())).capabilities - {"jwks"}
+__all__ = ["parts"]
 
 
 @pytest.fixture
@@ -133,26 +130,41 @@ async def test_neither_redis_nor_database_refuses(
     assert await verdict(two[1], token) == "valid"
 
 
-class TestSignedOnRedis(JWTConformance):
-    capabilities = CAPABILITIES
+async def test_restart_of_everything_revives_nothing(parts: Parts, server: RedisServer) -> None:
+    with PostgresServer(fsync=True) as postgres:
+        async with postgres_started(postgres.url) as database, redis_started(server.url, **QUICK) as redis:
 
-    @pytest.fixture
-    async def manager(self, parts: Parts, server: RedisServer) -> AsyncIterator[SignedJWTManager]:
-        async with redis_started(server.url) as redis:
-            manager = await parts.start(redis)
-            yield manager
-            await manager.stop()
-
-
-class TestSignedOnPostgresql(JWTConformance):
-    capabilities = CAPABILITIES
-
-    @pytest.fixture
-    async def manager(self, parts: Parts, postgres_url: str) -> AsyncIterator[SignedJWTManager]:
-        async with postgres_started(postgres_url) as database:
-            manager = SignedJWTManager(JWTSettings(), database, parts.redis, parts.vault)
-            try:
+            async def started() -> SignedJWTManager:
+                manager = SignedJWTManager(JWTSettings(heartbeat_interval=0.05), database, redis, parts.vault)
+                parts.managers.insert(0, manager)
                 await manager.start()
-                yield manager
-            finally:
+                return manager
+
+            before = await started()
+            by_itself, going_on = [await before.create_access_token("123") for _ in range(2)]
+            pair = await before.refresh_token(await before.create_refresh_token("456"))
+            by_user = await before.create_access_token("789")
+            await before.blacklist_token(by_itself)
+            await before.blacklist_token(pair["refresh_token"])
+            await before.revoke_user_tokens("789")
+            for one in (postgres, server):
+                one.kill()
+                one.start()
+
+            async def is_back() -> bool:
+                return await database.check_connection() and await redis.ping()
+
+            await until(is_back)
+            for manager in (before, await started()):
+
+                async def knows(manager: SignedJWTManager = manager) -> bool:
+                    return await verdict(manager, going_on) == "valid"
+
+                await until(knows)
+                revoked = (by_itself, pair["access_token"], by_user)
+                found = [(await verdict(manager, token)).rpartition(" ")[2] for token in revoked]
+                assert found == ["jti", "family", "user"]
+                with pytest.raises(RevokedToken):
+                    await manager.refresh_token(pair["refresh_token"])
+            for manager in parts.managers:
                 await manager.stop()

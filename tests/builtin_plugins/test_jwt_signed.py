@@ -289,7 +289,9 @@ async def test_token_ends_after_its_life_and_the_leeway(parts: Parts) -> None:
     token = await jwt.create_access_token("123")
     parts.clock.now = NOW + 60 + 4
     assert (await jwt.validate_token(token))["exp"] >= NOW + 60
+    assert jwt.is_still_valid(token)
     parts.clock.now = NOW + 61 + 5
+    assert not jwt.is_still_valid(token)
     assert await refused(jwt, token) == "it has expired"
 
 
@@ -361,6 +363,21 @@ async def test_reuse_is_announced_once_with_the_family_and_the_user(parts: Parts
     (row,) = await parts.database.find("base04_jwt_families")
     assert heard == [{"family": row["family"], "user_id": "123"}]
     await hooks.stop()
+
+
+async def test_reuse_that_cannot_be_announced_revokes_the_family_all_the_same(parts: Parts) -> None:
+    class Failing(InProcessHooksManager):
+        async def trigger_hook(self, name: str, /, **data: Any) -> list[Any]:
+            raise ManagerUnavailable("The test lets no hook be heard.")
+
+    jwt = await parts.start(hooks=Failing(), retry_window=0)
+    token = await jwt.create_refresh_token("123")
+    pair = await jwt.refresh_token(token)
+    parts.clock.now += 1
+    with capture_logs() as entries, pytest.raises(ReusedToken):
+        await jwt.refresh_token(token)
+    assert "reuse of a refresh token not announced" in {entry["event"] for entry in entries}
+    assert "family" in await refused(jwt, pair["access_token"])
 
 
 async def test_reuse_revokes_the_family_though_the_caller_hangs_up(parts: Parts) -> None:
@@ -833,7 +850,12 @@ async def test_health_tells_that_the_database_is_away(parts: Parts, jwt: SignedJ
     assert (report["status"], report["dependencies"]) == ("degraded", {"database": "unhealthy", "redis": "healthy"})
 
 
-def test_signing_library_is_not_imported_with_the_manager() -> None:
-    code = "import sys, base04_builtin.jwt.signed; print(sorted({'joserfc', 'cryptography'} & set(sys.modules)))"
+def test_library_for_key_pairs_is_not_imported_without_one() -> None:
+    code = """
+import sys, base04_builtin.jwt.signed
+from base04_builtin.jwt.signing_key import SigningKey, new_jwk
+SigningKey(new_jwk("HS256")).sign(b"text")
+print(sorted({"joserfc", "cryptography"} & set(sys.modules)))
+"""
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

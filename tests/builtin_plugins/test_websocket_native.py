@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
-import os
-import socket
 import struct
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -30,7 +27,7 @@ from base04_hookspecs.errors import (
     RateLimited,
     UnknownAction,
 )
-from websocket_kit import Site, TableJWT, eventually, serving, site
+from websocket_kit import Site, TableJWT, eventually, masked, raw_client, read_frame, serving, site
 
 
 class TestConformance(WebSocketConformance):
@@ -487,60 +484,6 @@ async def test_refused_message_says_when_to_come_back() -> None:
         assert answer["error"]["code"] == "rate_limited"
         assert 0 < answer["error"]["retry_after"] <= 2
         assert await place.manager.list_rooms() == ["a"]
-
-
-async def raw_client(
-    place: Site, token: str, *, receive_buffer: int = 0
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Shake hands by hand, for a client that does what no library does."""
-    connection = socket.socket()
-    if receive_buffer:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    connection.setblocking(False)
-    host, port = place.host.split(":")
-    await asyncio.get_running_loop().sock_connect(connection, (host, int(port)))
-    reader, writer = await asyncio.open_connection(sock=connection, limit=1024)
-    key = base64.b64encode(os.urandom(16)).decode()
-    writer.write(
-        f"GET /ws HTTP/1.1\r\nHost: {place.host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
-    )
-    assert b" 101 " in await within(reader.readline())
-    while await within(reader.readline()) != b"\r\n":
-        pass
-    return reader, writer
-
-
-async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    first, length = await within(reader.readexactly(2))
-    if length == 126:
-        (length,) = struct.unpack("!H", await within(reader.readexactly(2)))
-    elif length == 127:
-        (length,) = struct.unpack("!Q", await within(reader.readexactly(8)))
-    return first & 0x0F, await within(reader.readexactly(length))
-
-
-def masked(opcode: int, payload: bytes) -> bytes:
-    """Return a short frame as a client sends it (RFC 6455, section 5.2), its mask being zero."""
-    return bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [masked(1, b"\xff\xfe\x00"), masked(3, b"{}"), bytes([0x81, 0x02]) + b"{}", masked(0, b"{}"), masked(1, b"{}")[:4]],
-    ids=["bad UTF-8", "unknown opcode", "not masked", "nothing to continue", "half a frame"],
-)
-async def test_broken_frames_end_their_connection_alone(frame: bytes) -> None:
-    async with site() as place:
-        other = await place.connect("bob")
-        reader, writer = await raw_client(place, place.jwt.issue("ada"))
-        assert (await read_frame(reader))[0] == 1
-        writer.write(frame)
-        writer.write_eof()
-        await within(reader.read())
-        writer.close()
-        await eventually(lambda: only(place, "bob"))
-        await other.join("news")
 
 
 async def only(place: Site, user_id: str) -> bool:

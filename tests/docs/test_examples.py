@@ -136,6 +136,25 @@ def test_settings_of_another_vault_fit_it() -> None:
     assert settings.approle is not None
 
 
+async def test_limits_of_the_example_hold(folder: Path) -> None:
+    from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
+
+    written = yaml.safe_load((EXAMPLES / "limits" / "base04.yaml").read_text(encoding="utf-8"))
+    limiter = written["managers"]["rate_limiter"]
+    settings = GcraRateLimiterSettings.model_validate({"limits": limiter["limits"], **limiter["gcra"]})
+    assert [(one.amount, one.period_s) for one in settings.parsed("user")] == [(100, 60), (2000, 86_400)]
+    assert settings.parsed("api_key") == ()
+    async with AppManager({**written, "plugins": NOBODY_ELSE}, only=["rate_limiter"]) as app:
+        manager = app.rate_limiter_manager
+        who = {"ip": "192.0.2.1", "user": "ada"}
+        results = [await manager.check_rate_limit(["user"], identifiers=who) for _ in range(101)]
+        assert results[-1]["allowed"] is True
+        assert results[-1].get("shadow_exceeded") == ["user"]
+        report = example("limits", "moderation.py").report
+        assert await report(manager, "192.0.2.1", "noise") == {"remaining": 20, "banned_before": False}
+        assert (await manager.check_rate_limit(["ip"], identifiers=who))["banned"] == ["ip"]
+
+
 # The pack
 
 

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from base04.http.bodies import read_json
+from base04_hookspecs.errors import InvalidInput
 
 JSON = (b"content-type", b"application/json")
 
@@ -76,3 +77,8 @@ async def test_malformed_body_says_where() -> None:
         await read(b'{\n "a": }')
     assert refused.value.status_code == 400
     assert "line 2, column 7" in refused.value.detail
+
+
+async def test_null_is_not_taken_for_an_empty_body() -> None:
+    with pytest.raises(InvalidInput, match="or nothing at all"):
+        await read(b"null")

@@ -10,6 +10,7 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from base04.testing.servers.redis import RedisServer
 from serve_kit import Server, write
 
 Serve = Callable[..., Server]
@@ -185,6 +186,28 @@ def test_banned_address_is_told_so(serve: Serve, tmp_path: Path) -> None:
         assert "rude" not in refused.text
     with from_address(server, "203.0.113.8", server.admin_key) as client:
         assert client.post("/actions/try.mine").status_code == 200
+
+
+def test_route_says_what_becomes_of_calls_that_cannot_be_counted(serve: Serve, tmp_path: Path) -> None:
+    write(tmp_path / "actions" / "try.yaml", PACK)
+    write(tmp_path / "actions" / "handlers.py", HANDLERS)
+    settings = """
+    server: {rate_limit_on_unavailable: {"/actions/try.mine": closed, "/actions/try.open": local}}
+    managers:
+      action_discovery: {folders: [actions]}
+      rate_limiter: {limits: {ip: 2/hour}, gcra: {on_unavailable: open}}
+      redis: {provider: server, server: {url: "URL", timeout: 1s, retries: 0}}
+    """
+    with RedisServer(tmp_path / "redis") as redis:
+        server = serve(settings=settings.replace("URL", redis.url))
+        with server.client(server.admin_key) as client:
+            assert left(client.post("/actions/try.mine"))["ip"] == 1
+            redis.kill()
+            closed = client.post("/actions/try.mine")
+            assert (closed.status_code, "retry-after" in closed.headers) == (503, True)
+            assert [client.post("/actions/try.open").status_code for _ in range(3)] == [200, 200, 429]
+            assert [client.get("/actions").status_code for _ in range(3)] == [200] * 3
+            redis.start()
 
 
 def test_body_of_a_refused_caller_is_not_waited_for(serve: Serve, tmp_path: Path) -> None:

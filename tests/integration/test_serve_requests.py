@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx2 as httpx
 import pytest
+import websockets
 
 from serve_kit import PATIENCE_S, Server, noise, write
 
@@ -225,6 +226,14 @@ def test_body_that_is_too_large_is_refused_however_it_comes(client: httpx.Client
         assert "2000 bytes" in problem(answer, 413, "the-body-is-too-large")["detail"]
     fits = json.dumps({"name": "x" * 1900}).encode()
     assert client.post("/actions/try.echo", content=iter([fits[:9], fits[9:]]), headers=headers).status_code == 200
+
+
+async def test_socket_whose_message_is_too_large_is_closed_before_anybody_is_known(server: Server) -> None:
+    async with websockets.connect(server.url.replace("http", "ws") + "/ws", proxy=None) as client:
+        await client.send("x" * 2001)
+        with pytest.raises(websockets.ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1009
 
 
 def test_unknown_action_has_close_matches(client: httpx.Client) -> None:

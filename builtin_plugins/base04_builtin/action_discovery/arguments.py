@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from jsonschema_rs import Draft202012Validator, ValidationError, ValidationErrorKind
 
-from base04_builtin.action_discovery.defaults import Fill, FlatFill, flat_fill
+from base04_builtin.action_discovery.defaults import Fill, FlatFill, IntegerTooLarge, as_integer, flat_fill
 from base04_builtin.action_discovery.faults import nearest
 from base04_builtin.action_discovery.schema_keywords import pointer
 from base04_hookspecs.errors import Fault, InvalidInput
@@ -41,6 +41,8 @@ def arguments_validator(
             faults = _faults(validator, filled, known)
         except RecursionError as error:
             raise InvalidInput(f"The arguments of {action!r} are nested too deeply.") from error
+        except IntegerTooLarge as error:
+            raise InvalidInput(f"The arguments of {action!r} cannot be used: {error}.") from error
         except ValueError as error:  # a Python value that is not JSON
             raise InvalidInput(f"The arguments of {action!r} are not JSON: {error}.") from error
         raise InvalidInput(f"The arguments of {action!r} are not as declared. {_summary(faults)}", faults)
@@ -58,16 +60,16 @@ def _flat_validator(is_valid: Callable[[Any], bool], flat: FlatFill, validate: V
         try:
             if type(args) is not dict or not is_valid(args):
                 return validate(args)
+            filled = args.copy()
+            for name, default in defaults:
+                value = filled.setdefault(name, default)
+                if type(value) is float and name in integers:
+                    filled[name] = as_integer(value)
+            for name in others:
+                if type(filled.get(name)) is float:
+                    filled[name] = as_integer(filled[name])
         except (RecursionError, ValueError):  # of which `validate` tells
             return validate(args)
-        filled = args.copy()
-        for name, default in defaults:
-            value = filled.setdefault(name, default)
-            if type(value) is float and name in integers:
-                filled[name] = int(value)
-        for name in others:
-            if type(filled.get(name)) is float:
-                filled[name] = int(filled[name])
         return filled
 
     return validate_flat

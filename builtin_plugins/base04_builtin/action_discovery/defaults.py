@@ -22,6 +22,8 @@ _WITHIN: Final = frozenset(
 
 ABSENT: Final = object()
 
+_BEYOND_64_BITS: Final = 2.0**63
+
 
 class EndlessReference(Exception):
     """A schema refers to itself without an end; ``path`` leads to it."""
@@ -154,7 +156,7 @@ class FillPlan:
         return fill
 
     def _integer(self, schema: dict[str, Any]) -> Fill | None:
-        return _as_integer if _is_integer(schema) else None
+        return as_integer if _is_integer(schema) else None
 
     def _reference(self, schema: dict[str, Any], around: frozenset[SchemaPath]) -> Fill | None:
         found = resolve(self._root, schema["$ref"]) if "$ref" in schema else None
@@ -225,8 +227,21 @@ def _is_integer(schema: dict[str, Any]) -> bool:
     return "integer" in named and "number" not in named
 
 
-def _as_integer(value: Any) -> Any:
-    return int(value) if type(value) is float and value.is_integer() else value
+class IntegerTooLarge(ValueError):
+    """A number is an integer that was not read exactly."""
+
+
+def as_integer(value: Any) -> Any:
+    """Return an integer for a number that is one.
+
+    Raises:
+        IntegerTooLarge: it needs more than 64 bits, so that its last digits were lost where the JSON was read.
+    """
+    if type(value) is not float or not value.is_integer():
+        return value
+    if abs(value) >= _BEYOND_64_BITS:
+        raise IntegerTooLarge("an integer has more than the 64 bits that are read exactly")
+    return int(value)
 
 
 def _object_fill(entries: list[DefaultEntry], others: Fill | None, declared: frozenset[str]) -> Fill:

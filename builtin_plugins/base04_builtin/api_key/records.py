@@ -163,8 +163,8 @@ class KeyTable:
             Conflict: other processes keep adding to them; nothing was done.
         """
         for attempt in range(_ATTEMPTS):
-            columns = ("key_id", "use_count", "last_used_at")
-            rows = await self._database.find(KEYS.name, {"key_id": {"in": list(uses)}}, columns=columns)
+            columns, where = ("key_id", "use_count", "last_used_at"), {"key_id": {"in": list(uses)}}
+            rows = await self._database.find(KEYS.name, where, ("key_id",), columns=columns)  # in one order for all
             additions = [_adding(row, uses[row["key_id"]]) for row in rows]
             try:
                 if additions:

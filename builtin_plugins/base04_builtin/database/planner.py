@@ -34,6 +34,7 @@ class TablePlanner:
         self.name = name
         self._dialect = dialect
         self._schema = schema
+        self._declared = name if schema is not None else ""
         self._max_bytes = max_bytes
         self._types: dict[str, ColumnType] = {c.name: c.type for c in schema.columns} if schema else {}
         self._required = frozenset(c.name for c in schema.columns if not c.nullable) if schema else frozenset()
@@ -126,7 +127,7 @@ class TablePlanner:
             step = template.step(operation, place)
             if step is not None:
                 return step
-        step = self._step(operation, place)
+        step = self._step(operation, place)._replace(table=self._declared)
         if shape is not None:
             self._learn_operation(shape, step)
         return step
@@ -202,7 +203,7 @@ class TablePlanner:
         slots += [Slot(place, _as_it_is) for place in range(len(slots), len(compiled.order))]
         if len(self._templates) >= _TEMPLATES:
             self._templates.clear()
-        self._templates[known] = Template(compiled.sql, compiled.bind(slots), single)
+        self._templates[known] = Template(compiled.sql, compiled.bind(slots), single, self._declared)
 
     def _key(self, where: Any, place: str) -> dict[str, Any]:
         found = list(conditions(where, self.column))

@@ -23,7 +23,7 @@ class Step(NamedTuple):
     """One operation of a transaction.
 
     ``otherwise`` is run where it touched no row; ``place`` is for messages; ``single`` says that it can touch one row
-    at most.
+    at most. ``table`` is what it changes where that was declared, else empty.
     """
 
     sql: str
@@ -32,6 +32,7 @@ class Step(NamedTuple):
     expect: int | None = None
     otherwise: Step | None = None
     single: bool = False
+    table: str = ""
 
 
 class Transaction(NamedTuple):

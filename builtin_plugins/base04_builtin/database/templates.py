@@ -34,6 +34,7 @@ class Template(NamedTuple):
     sql: str
     slots: tuple[Slot, ...]
     single: bool = False
+    table: str = ""
 
     def bind(self, values: Sequence[Any]) -> tuple[Stored, ...] | None:
         """Return what to bind, None in doubt."""
@@ -45,7 +46,9 @@ class Template(NamedTuple):
     def step(self, operation: Mapping[str, Any], place: str) -> Step | None:
         """Return the step for an operation of this shape, None in doubt."""
         bound = self.bind([*operation.get("data", _NONE).values(), *operation.get("where", _NONE).values()])
-        return None if bound is None else Step(self.sql, bound, place, operation.get("expect"), None, self.single)
+        if bound is None:
+            return None
+        return Step(self.sql, bound, place, operation.get("expect"), None, self.single, self.table)
 
 
 def slot(place: int, type: ColumnType | None, max_bytes: int, *, required: bool) -> Slot:

@@ -128,8 +128,21 @@ def _bytes(value: Any) -> bytes:
 
 
 def _json(value: Any) -> str:
-    _check_json(value, 0)
-    return orjson.dumps(value).decode()
+    text = _quickly(value)
+    if text is None:
+        _check_json(value, 0)
+        text = orjson.dumps(value)
+    return text.decode()
+
+
+def _quickly(value: Any) -> bytes | None:
+    """Return JSON that reads back as the very value and holds nothing that has to be looked for, None in doubt."""
+    try:
+        text = orjson.dumps(value)
+    except TypeError:
+        return None
+    nested = text.count(b"{") + text.count(b"[") > _DEPTH
+    return None if nested or b"\\u0000" in text or orjson.loads(text) != value else text
 
 
 def _check_json(value: Any, depth: int) -> None:

@@ -42,7 +42,7 @@ class IssueClock:
 
     def tick(self) -> float:
         """Return a time that has not been returned before."""
-        self._last = round(max(self._source(), self.now() + 1e-6), 6)
+        self._last = round(self.now() + 1e-6, 6)
         return self._last
 
     def now(self) -> float:
@@ -150,7 +150,7 @@ def check_additional(claims: Mapping[str, Any] | None) -> dict[str, Any]:
     """
     if claims is None:
         return {}
-    if not isinstance(claims, Mapping):
+    if type(claims) is not dict and not isinstance(claims, Mapping):  # the first is quick to tell
         raise InvalidInput(f"The additional claims must be a mapping, not {type(claims).__name__}.")
     copy = dict(claims)
     if RESERVED.isdisjoint(copy) and "client_id" not in copy and is_plain(copy):

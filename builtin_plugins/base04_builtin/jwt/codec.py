@@ -1,8 +1,7 @@
 """Compact tokens (RFC 7515, section 7.1), signed and verified with a set of keys.
 
 All that surrounds the signature is checked here: the size before anything is decoded, the form, and a header that says
-exactly what this issuer writes. Keys and algorithms that a token brings along are never looked at. Importing this
-module imports joserfc, which takes 0.1 s.
+exactly what this issuer writes. Keys and algorithms that a token brings along are never looked at.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any, Final
+
+import orjson
 
 from base04_builtin.jwt import base64url
 from base04_builtin.jwt.claims import ACCESS, REFRESH, IssueClock
@@ -23,7 +24,6 @@ MAX_TOKEN: Final = 8192
 
 _MAX_HEADER: Final = 512
 _KINDS: Final = (ACCESS, REFRESH)
-_written = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class UnknownKey(UntrustedToken):
@@ -45,7 +45,7 @@ class _LoadedKey:
         self.kid = stored.kid
         self.ends_at = stored.ends_at
         self.headers = {
-            kind: base64url.encode(_written({"alg": stored.algorithm, "typ": kind, "kid": stored.kid}).encode())
+            kind: base64url.encode(_written({"alg": stored.algorithm, "typ": kind, "kid": stored.kid}))
             for kind in _KINDS
         }
 
@@ -78,7 +78,7 @@ class TokenCodec:
             InvalidInput: the token would be longer than any that is accepted.
         """
         key = self._signing_now() if self._switches else self._signing
-        signed = key.headers[kind] + b"." + base64url.encode(_written(payload).encode())
+        signed = key.headers[kind] + b"." + base64url.encode(_written(payload))
         if len(signed) < MAX_TOKEN:
             token = signed + b"." + base64url.encode(key.key.sign(signed))
             if len(token) <= MAX_TOKEN:
@@ -186,6 +186,13 @@ def parse_payload(content: bytes) -> dict[str, Any]:
         return parse_object(content)
     except ValueError as error:
         raise MalformedToken("the payload is not a JSON object with unique names") from error
+
+
+def _written(members: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(members)
+    except TypeError:  # integers above 64 bits, and surrogates that stand alone, which JSON has
+        return json.dumps(members, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _decoded(segment: bytes) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from base04_builtin.jwt import base64url
 from base04_builtin.jwt.claims import IssueClock
 from base04_builtin.jwt.live_revocations import Revocation
 from base04_builtin.jwt.revocations import RevocationList
@@ -180,7 +181,7 @@ class RefreshFamilies:
 
 def new_id() -> str:
     """Return an identifier that nobody can guess and that never comes twice (128 random bits)."""
-    return secrets.token_urlsafe(16)
+    return base64url.encode(secrets.token_bytes(16)).decode()
 
 
 def _revoking(where: dict[str, Any], now: float) -> Operation:

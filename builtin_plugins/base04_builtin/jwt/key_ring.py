@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import structlog
 
 from base04_builtin.jwt.claims import IssueClock
-from base04_builtin.jwt.key_rules import new_secret, public_part
+from base04_builtin.jwt.codec import TokenCodec
+from base04_builtin.jwt.key_rules import public_part
 from base04_builtin.jwt.key_set import KeySet, StoredKey, stored_key
 from base04_builtin.jwt.key_store import VAULT_PATH, KeyStore
 from base04_builtin.jwt.settings import JWTSettings
+from base04_builtin.jwt.signing_key import new_jwk
 from base04_hookspecs.errors import Base04Error, ConfigurationError, ManagerUnavailable
 from base04_hookspecs.vault import VaultManager
-
-if TYPE_CHECKING:
-    from base04_builtin.jwt.codec import TokenCodec
 
 log = structlog.get_logger()
 
@@ -26,13 +25,13 @@ _LOOK_PAUSE: Final = 5.0
 """How often a token with an unknown key makes the vault be read, in seconds: anybody can send one."""
 
 _ATTEMPTS: Final = 5
+_NOT_STARTED: Final = "The JWT manager has not started: start it first."
 
 
 class KeyRing:
     """Which keys there are and which one signs.
 
-    The keys are ready to be used when ``codec`` has been awaited once: the signing library is imported no sooner.
-    ``changed`` is called when the set is another.
+    ``changed`` is called when the set is another. The library for key pairs is imported when there is one.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class KeyRing:
         self._set: KeySet | None = None
         self._codec: TokenCodec | None = None
         self._changing = asyncio.Lock()
-        self._loading = asyncio.Lock()
         self._looked_at = float("-inf")
         self.fault = ""
 
@@ -74,12 +72,11 @@ class KeyRing:
             await self._take(found)
         await self._vault.watch_secret(VAULT_PATH, self._on_change)
 
-    async def codec(self) -> TokenCodec:
-        """Return what signs and verifies with the present keys."""
+    @property
+    def codec(self) -> TokenCodec:
+        """What signs and verifies with the present keys."""
         if self._codec is None:
-            async with self._loading:
-                if self._codec is None:
-                    self._codec = await self._load(self._present())
+            raise ManagerUnavailable(_NOT_STARTED)
         return self._codec
 
     async def look_for(self, kid: str) -> bool:
@@ -156,42 +153,25 @@ class KeyRing:
         return before.rotated(key, self._clock.now(), overlap)
 
     async def _new_key(self, delay: float) -> StoredKey:
-        jwk = await _new_jwk(self._settings.algorithm, self._settings.rsa_bits)
+        jwk = await asyncio.to_thread(new_jwk, self._settings.algorithm, self._settings.rsa_bits)
         now = self._clock.now()
         return stored_key(jwk, now, now + delay)
 
     async def _take(self, key_set: KeySet) -> None:
-        """Use a set; where it could be unusable that is found out before."""
-        if self._codec is not None or any(key.algorithm != "HS256" for key in key_set.keys):
-            self._codec = await self._load(key_set)
+        """Use a set; where it is unusable that is found out before."""
+        self._codec = await self._load(key_set)
         self._set = key_set
         self._changed()
 
     async def _load(self, key_set: KeySet) -> TokenCodec:
         try:
-            return await asyncio.to_thread(_codec_for, key_set, self._clock)
+            if all(key.algorithm == "HS256" for key in key_set.keys):
+                return TokenCodec(key_set, self._clock)
+            return await asyncio.to_thread(TokenCodec, key_set, self._clock)  # imports the library, and tries pairs out
         except ValueError as error:
             raise ConfigurationError(f"The signing keys at {VAULT_PATH!r} of the vault are refused: {error}.") from None
 
     def _present(self) -> KeySet:
         if self._set is None:
-            raise ManagerUnavailable("The JWT manager has not started: start it first.")
+            raise ManagerUnavailable(_NOT_STARTED)
         return self._set
-
-
-async def _new_jwk(algorithm: str, rsa_bits: int) -> Mapping[str, Any]:
-    if algorithm == "HS256":
-        return new_secret()
-    return await asyncio.to_thread(_made_by_library, algorithm, rsa_bits)
-
-
-def _made_by_library(algorithm: str, rsa_bits: int) -> Mapping[str, Any]:
-    from base04_builtin.jwt.signing_key import new_jwk  # imports joserfc, which takes 0.1 s
-
-    return new_jwk(algorithm, rsa_bits)
-
-
-def _codec_for(key_set: KeySet, clock: IssueClock) -> TokenCodec:
-    from base04_builtin.jwt.codec import TokenCodec  # imports joserfc, which takes 0.1 s
-
-    return TokenCodec(key_set, clock)

@@ -60,6 +60,11 @@ def new_secret() -> dict[str, Any]:
     return {"kty": "oct", "k": base64url.encode(secrets.token_bytes(_MIN_SECRET)).decode(), "alg": "HS256"}
 
 
+def secret_of(jwk: Mapping[str, Any]) -> bytes:
+    """Return what a key for HS256 signs with."""
+    return _content(jwk, "k")
+
+
 def is_public(jwk: Mapping[str, Any]) -> bool:
     """Tell whether it has nothing to sign with."""
     return not any(name in jwk for name in _SECRET_MEMBERS[jwk["kty"]])

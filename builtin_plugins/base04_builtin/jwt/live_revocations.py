@@ -96,10 +96,12 @@ class LiveRevocations:
         """Return what a new token says, so that no revocation that was before it stops it; None for nothing."""
         if self._empty:
             return None
-        cutoffs = {"user": self.cutoff("user", user_id)}
-        if source is not None:
-            cutoffs["source"] = self.cutoff("source", source)
-        return {kind: cutoff for kind, cutoff in cutoffs.items() if cutoff is not None} or None
+        known: dict[str, float] = {}
+        for kind, value in (("user", user_id), ("source", source)):
+            cutoff = self.cutoff(kind, value) if value is not None else None
+            if cutoff is not None:
+                known[kind] = cutoff
+        return known or None
 
     def reason_against(self, payload: Mapping[str, Any], kid: str) -> str | None:
         """Return what revoked a token, None if nothing did."""

@@ -24,6 +24,9 @@ log = structlog.get_logger()
 CHANNEL: Final = key_name("jwt", "revocations")
 
 _READ_TIMEOUT: Final = 5.0
+_FIRST_READ_TIMEOUT: Final = 30.0
+"""The first one may have to load the database layer, which takes seconds on a machine that is busy."""
+
 _PUBLISH_TIMEOUT: Final = 1.0
 _RESYNC: Final = 10.0
 _LOOK: Final = 0.7
@@ -199,11 +202,12 @@ class RevocationList:
             self._note("revocations cannot be read", error)
 
     async def _take_in(self, where: dict[str, Any]) -> None:
+        patience = _FIRST_READ_TIMEOUT if self._watermark is None else _READ_TIMEOUT
         try:
-            async with asyncio.timeout(_READ_TIMEOUT):
+            async with asyncio.timeout(patience):
                 rows = await self._database.find(REVOCATIONS.name, where)
         except TimeoutError as error:
-            raise ManagerUnavailable(f"The revocations could not be read within {_READ_TIMEOUT:g} s.") from error
+            raise ManagerUnavailable(f"The revocations could not be read within {patience:g} s.") from error
         for row in rows:
             revocation = revocation_of(row["entry"], row["cutoff"], row["expires_at"])
             if revocation is not None:

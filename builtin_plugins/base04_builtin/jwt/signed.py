@@ -6,8 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import structlog
 
@@ -23,6 +22,7 @@ from base04_builtin.jwt.claims import (
     check_end,
     check_user_id,
 )
+from base04_builtin.jwt.codec import TokenCodec, UnknownKey
 from base04_builtin.jwt.families import Family, RefreshFamilies, new_id
 from base04_builtin.jwt.key_ring import KeyRing
 from base04_builtin.jwt.live_revocations import Revocation
@@ -38,9 +38,6 @@ from base04_hookspecs.jwt import ClaimsSource, JWTManager, TokenPair
 from base04_hookspecs.redis import RedisManager
 from base04_hookspecs.vault import VaultManager
 
-if TYPE_CHECKING:
-    from base04_builtin.jwt.codec import TokenCodec
-
 log = structlog.get_logger()
 
 REFRESH_REUSED: Final = "jwt.refresh_reused"
@@ -51,11 +48,7 @@ _AFTER_START: Final = 1.0
 
 
 class SignedJWTManager(JWTManager):
-    """Tokens signed with keys that the vault keeps, HS256 unless the settings want a key pair.
-
-    The signing library is loaded in the background a second after the start, or when the first token comes; with key
-    pairs at the start.
-    """
+    """Tokens signed with keys that the vault keeps, HS256 unless the settings want a key pair."""
 
     def __init__(
         self,
@@ -138,17 +131,18 @@ class SignedJWTManager(JWTManager):
         if source is not None:
             _check_source(source)
         further = check_additional(additional_claims)
+        codec = self._keys.codec
         await self._ensure_read()
         payload = self._payload(ACCESS, user_id, new_id(), self._clock.tick(), source=source)
-        return (await self._keys.codec()).encode(ACCESS, {**payload, **further})
+        return codec.encode(ACCESS, {**payload, **further})
 
     async def create_refresh_token(self, user_id: str, *, source: str | None = None) -> str:
         """Create a refresh token, the first of a new family."""
         check_user_id(user_id)
         if source is not None:
             self._source_function(source, InvalidInput)
+        codec = self._keys.codec
         await self._ensure_read()
-        codec = await self._keys.codec()
         return self._refresh_token_of(codec, await self._families.create(user_id, source))
 
     async def register_claims_source(self, name: str, source: ClaimsSource) -> None:
@@ -168,6 +162,15 @@ class SignedJWTManager(JWTManager):
         await self._check_revocations(verified)
         return verified.copy_of_payload()
 
+    def is_still_valid(self, token: str) -> bool:
+        """Look at what is remembered, as long as revocations are known without asking."""
+        verified = self._verified.get(token)
+        if verified is None or self._steady() > self._revocations.known_until:
+            return False
+        if not verified.begins <= self._clock.now() < verified.ends:
+            return False
+        return self._revocations.live.reason_against(verified.payload, verified.kid) is None
+
     async def refresh_token(self, refresh_token: str) -> TokenPair:
         """Give a new pair for a refresh token, and the same pair again within the retry window."""
         verified = await self._verify(refresh_token, REFRESH)
@@ -175,7 +178,7 @@ class SignedJWTManager(JWTManager):
         family_id, jti = verified.payload[FAMILY], verified.payload["jti"]
         held = await self._families.holding(family_id, jti)
         claims, claims_end = await self._claims_now(held)
-        codec = await self._keys.codec()
+        codec = self._keys.codec
         family = await self._families.rotate(held.family, jti)
         access = self._access_payload_of(family, claims_end)
         return {
@@ -263,14 +266,12 @@ class SignedJWTManager(JWTManager):
             await self._ensure_known()
 
     async def _verify(self, token: str, kind: str) -> Verified:
-        codec = await self._keys.codec()
         try:
-            payload, kid, key_ends_at = codec.decode(token, kind)
-        except InvalidToken as error:
-            named = getattr(error, "kid", None)  # an UnknownKey, of a module that must not be imported yet
-            if named is None or not await self._keys.look_for(named):
+            payload, kid, key_ends_at = self._keys.codec.decode(token, kind)
+        except UnknownKey as error:
+            if not await self._keys.look_for(error.kid):
                 raise
-            payload, kid, key_ends_at = (await self._keys.codec()).decode(token, kind)
+            payload, kid, key_ends_at = self._keys.codec.decode(token, kind)
         begins, ends = self._claims.check(payload, kind)
         return Verified(payload, kid, begins, ends if key_ends_at is None else min(ends, key_ends_at))
 
@@ -329,9 +330,12 @@ class SignedJWTManager(JWTManager):
         return codec.encode(REFRESH, self._family_payload(REFRESH, family.current_jti, family))
 
     async def _on_reuse(self, family: Family) -> None:
-        if self._hooks is not None:
-            with suppress(Base04Error):  # the family is revoked, and the log says so, whoever listens
-                await self._hooks.trigger_hook(REFRESH_REUSED, family=family.family, user_id=family.user_id)
+        if self._hooks is None:
+            return
+        try:
+            await self._hooks.trigger_hook(REFRESH_REUSED, family=family.family, user_id=family.user_id)
+        except Base04Error as error:  # the family is revoked, whoever hears of it
+            log.warning("reuse of a refresh token not announced", family=family.family, error=str(error))
 
     def _on_new_keys(self) -> None:
         self._verified.clear()
@@ -353,7 +357,6 @@ class SignedJWTManager(JWTManager):
 
     async def _keep_up(self) -> None:
         await asyncio.sleep(_AFTER_START)  # leaves the processor to the rest of the start
-        await self._keys.codec()
         while True:
             for step in (self.sweep, self._keys.tidy):
                 await self._attempt(step)

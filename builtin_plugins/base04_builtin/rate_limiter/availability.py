@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from base04_hookspecs.redis import RedisManager
+from base04_hookspecs.errors import ManagerUnavailable, OutcomeUnknown
 
 log = structlog.get_logger()
 
@@ -16,13 +16,17 @@ _PAUSE_S: Final = 0.25
 
 
 class Availability:
-    """After a call could not be counted, no further one tries before the store has answered a ping.
+    """After a call could not be counted, no further one tries before a probe could be.
 
     So an outage costs the callers of its first moment a time-out, and nobody else.
+
+    Args:
+        probe: counts something that nobody limits, as calls are counted.
+        on_return: called once it can be counted again.
     """
 
-    def __init__(self, redis: RedisManager, on_return: Callable[[], None]) -> None:
-        self._redis = redis
+    def __init__(self, probe: Callable[[], Awaitable[None]], on_return: Callable[[], None]) -> None:
+        self._probe = probe
         self._on_return = on_return
         self._task: asyncio.Task[None] | None = None
         self.away = False
@@ -36,13 +40,16 @@ class Availability:
         self._task = asyncio.create_task(self._watch(), name="rate-limiter-return")
 
     async def look(self) -> bool:
-        """Ask the store whether it is there."""
-        reachable = await self._redis.ping()
-        if reachable and self.away:
+        """Tell whether it can be counted."""
+        try:
+            await self._probe()
+        except (ManagerUnavailable, OutcomeUnknown):
+            return False
+        if self.away:
             self.away = False
             log.info("rate limits are counted again")
             self._on_return()
-        return reachable
+        return True
 
     async def stop(self) -> None:
         """Look no more."""

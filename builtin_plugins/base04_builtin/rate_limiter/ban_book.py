@@ -72,10 +72,9 @@ class BanBook:
     async def stop(self) -> None:
         """Store the automatic bans that wait, and end."""
         task, self._task = self._task, None
-        if task is None:
-            return
-        task.cancel()
-        await asyncio.wait([task])
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
         try:
             await self._record()
         except Base04Error as error:

@@ -30,7 +30,7 @@ def _check(store: ScriptStore, keys: Sequence[str], args: Sequence[str]) -> list
 
 
 def _call(store: ScriptStore, keys: Sequence[str], plan: Plan, now: int) -> list[Any]:
-    """Carry out one call. Written for speed, since every request comes by here: what is rare is elsewhere."""
+    """Carry out one call."""
     get = store.get
     consume, _, _, bans, buckets, _, blank = plan
     reply = blank.copy()

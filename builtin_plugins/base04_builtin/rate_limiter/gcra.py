@@ -11,12 +11,14 @@ import structlog
 from base04_builtin.rate_limiter.availability import Availability
 from base04_builtin.rate_limiter.ban_book import BanBook
 from base04_builtin.rate_limiter.ban_keys import BanKeys, RedisBanKeys
+from base04_builtin.rate_limiter.check_script import CHECK
 from base04_builtin.rate_limiter.counts import Counts
 from base04_builtin.rate_limiter.identifiers import Subject, normalised_address, subject_for
 from base04_builtin.rate_limiter.joiner import CallJoiner
 from base04_builtin.rate_limiter.levels import Level, Levels, level_finder, refuse_type
 from base04_builtin.rate_limiter.local_check import LocalCheck
-from base04_builtin.rate_limiter.plan import Counted
+from base04_builtin.rate_limiter.meter import meter_for
+from base04_builtin.rate_limiter.plan import AutoBanPlan, Counted, plan_text, rule_for
 from base04_builtin.rate_limiter.replies import (
     Ban,
     no_limit,
@@ -45,6 +47,8 @@ _LONGEST_BAN_S: Final = 100 * 366 * 86_400
 _LONGEST_REASON: Final = 500
 _COUNTS: Final = "rate_limiter.counts"
 _POLICIES: Final = ("open", "closed", "local")
+_PROBE: Final = Level(subject_for("probe", "probe"), rule_for((meter_for(RateLimit(1_000_000, 1)),), 0))
+_PROBE_PLAN: Final = plan_text([_PROBE.rule], 1, consume=True, auto_ban=AutoBanPlan())
 
 
 class GcraRateLimiterManager(RateLimiterManager):
@@ -62,7 +66,7 @@ class GcraRateLimiterManager(RateLimiterManager):
         self._levels = Levels(settings, level_finder())
         self._calls = CallJoiner(redis)
         self._bans = BanBook(database, redis, size=settings.bans_in_memory, sync_s=settings.ban_sync)
-        self._availability = Availability(redis, self._bans.lose)
+        self._availability = Availability(self._probe, self._bans.lose)
         self._counts = Counts(settings.local_size)
         self._here: LocalCheck | None = None
         self._meanwhile = self._local_check(settings.local_share)
@@ -171,7 +175,7 @@ class GcraRateLimiterManager(RateLimiterManager):
         return lifted
 
     async def health_check(self) -> HealthReport:
-        """Ask the ``redis`` role whether it can count."""
+        """Find out whether it can be counted, by counting."""
         began = time.perf_counter()
         reachable = await self._availability.look()
         facts: dict[str, Any] = {
@@ -197,6 +201,17 @@ class GcraRateLimiterManager(RateLimiterManager):
             dependencies={"redis": "unhealthy"},
             **facts,
         )
+
+    async def _probe(self) -> None:
+        """Count something that nobody limits: a server can answer, and yet have no room for a count.
+
+        Raises:
+            ManagerUnavailable: it cannot be counted.
+        """
+        if self._here is None:
+            await self._redis.run_script(CHECK, _PROBE.keys, (_PROBE_PLAN,))
+        elif not await self._redis.ping():
+            raise ManagerUnavailable("The role 'redis' is not running.")
 
     def _local_check(self, share: float = 1.0) -> LocalCheck:
         return LocalCheck(self._settings, self._counts, self._bans.live, self._note_new_ban, share)

@@ -53,7 +53,6 @@ HISTORY: Final = TableSchema(
         Column("at", "timestamp", nullable=False),
     ),
     primary_key=("state_id", "version"),
-    unique=(("event_id",),),
 )
 AGING_HISTORY: Final = replace(HISTORY, indexes=(("at",),))
 """History that is pruned by age."""
@@ -67,7 +66,7 @@ OUTBOX: Final = TableSchema(
         Column("state_type", "string", nullable=False),
     ),
     primary_key=("event_id",),
-    indexes=(("version",), ("state_id",)),
+    indexes=(("version",),),
 )
 """Changes that nobody has looked at yet to see which durable callbacks they are for."""
 

@@ -26,6 +26,7 @@ STANDARD: Final[TransitionTable] = {
 }
 """``create`` and ``delete`` stand beside the table: one makes a state, the other ends it from any status."""
 
+_STANDARD_NAMES: Final = tuple(map(str, STANDARD))
 _NAME: Final = re.compile(r"[a-z][a-z0-9_.-]{0,62}\Z")
 
 
@@ -89,9 +90,10 @@ class Transitions:
             Conflict: it does not lead anywhere from that status, or is not among those of the state.
         """
         ends = self._all_ends(state_type, transition)
-        possible = self.possible(state_type, status, narrowed)
-        if transition in possible:
+        leads = status in ends or transition == StateTransition.DELETE
+        if leads and (narrowed is None or transition in narrowed):
             return ends.get(status, DELETED)
+        possible = self.possible(state_type, status, narrowed)
         towards = " or ".join(repr(end) for end in dict.fromkeys(ends.values())) or repr(DELETED)
         raise Conflict(
             f"The transition {transition!r} from {status!r} to {towards} is not allowed; "
@@ -105,10 +107,12 @@ class Transitions:
         return names if narrowed is None else [name for name in names if name in set(narrowed)]
 
     def _names(self, state_type: str) -> list[str]:
-        return list(dict.fromkeys([*map(str, STANDARD), *self._added.get(state_type, {})]))
+        return list(dict.fromkeys([*_STANDARD_NAMES, *self._added.get(state_type, {})]))
 
     def _all_ends(self, state_type: str, transition: str) -> dict[str, str]:
-        return {**STANDARD.get(transition, {}), **self._added.get(state_type, {}).get(transition, {})}
+        added = self._added.get(state_type, {}).get(transition)
+        standard = STANDARD.get(transition, {})
+        return {**standard, **added} if added else dict(standard)
 
     def _ends(self, state_type: str, transition: str, ends: Mapping[str, str]) -> dict[str, str]:
         _check_name(transition, "transition")

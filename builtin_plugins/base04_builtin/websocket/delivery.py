@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, Final
 
 from base04_builtin.websocket import messages
@@ -17,6 +18,7 @@ from base04_hookspecs.websocket import Position
 
 _TURN: Final = 500  # connections that are sent to before others get a turn of the event loop
 _AT_ONCE: Final = 16
+_LITTLE: Final = 16
 _NOWHERE: Final[Position] = {"epoch": "-", "offset": 0}
 """A position of no epoch: nothing comes after it."""
 
@@ -37,7 +39,8 @@ class Delivery:
         self._log = log
         self._announce: Announce | None = None
         self._unplaced: set[str] = set()
-        self._unannounced: dict[str, tuple[str, int]] = {}
+        self._unannounced: set[str] = set()
+        self._later: set[asyncio.Task[None]] = set()
 
     def share(self, log: RoomLog, announce: Announce) -> None:
         """Use a log that other processes use too, and tell them of events."""
@@ -51,6 +54,21 @@ class Delivery:
             InvalidInput: it is not JSON.
         """
         text = messages.event_text(room, event, data, sender)
+        try:
+            return await self._emit(room, text)
+        except asyncio.CancelledError:  # it may have its place, and nobody would learn of it before the next one
+            self._look_later(room)
+            raise
+
+    async def stop(self) -> None:
+        """Give up whatever is to be made up for."""
+        await self.link.stop()
+        tasks = tuple(self._later)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _emit(self, room: str, text: str) -> tuple[int, Position | None]:
         placed = await self._place(room, text)
         if placed is None:
             return await self._send_unplaced(room, text), None
@@ -69,8 +87,9 @@ class Delivery:
             return 0
         async with room.lock:
             if room.epoch == epoch and offset == room.offset + 1 and text is not None:
-                room.offset = offset
-                return await _send(room.members, messages.event_frame(text, epoch, offset))
+                reached = await _send(room.members, messages.event_frame(text, epoch, offset))
+                room.offset = offset  # now: what is cancelled before comes again
+                return reached
             if room.epoch != epoch or offset > room.offset:
                 await self._catch_up(room)
             return len(room.members)
@@ -80,20 +99,43 @@ class Delivery:
 
         Without ``since`` nothing was missed, and the page is empty. A connection that is being closed is not put there.
         """
+        all_so_far = True
+        if since is not None:
+            since, all_so_far = await self._feed(connection, name, since)
         while True:
             room = self._rooms.open(name)
             async with room.lock:
                 if self._rooms.find(name) is not room:  # its last member left while this waited
                     continue
                 try:
-                    return await self._enter(room, connection, since)
+                    page = await self._enter(room, connection, since)
                 finally:
                     self._rooms.tidy(room)
+                return page if page is None or all_so_far else replace(page, complete=False)
 
     async def look(self) -> None:
         """Make sure that the members of all rooms have got what there is."""
         for begin in range(0, len(rooms := self._rooms.all()), _AT_ONCE):
             await asyncio.gather(*map(self._look_at, rooms[begin : begin + _AT_ONCE]))
+
+    async def _feed(self, connection: Connection, name: str, since: Position) -> tuple[Position, bool]:
+        """Send a newcomer what it has missed, no faster than it reads, until little is left.
+
+        Nobody waits for it meanwhile. Returns how far it has got, and whether that was all until there.
+        """
+        complete = True
+        while connection.live:
+            page = await self._read(name, since)
+            if page is None or len(page.texts) <= _LITTLE:
+                break
+            for offset, text in enumerate(page.texts, page.first):
+                connection.send(messages.event_frame(text, page.epoch, offset))
+                if offset % _LITTLE == 0:
+                    await connection.outbox.flushed()
+            complete = complete and page.complete
+            since = {"epoch": page.epoch, "offset": page.offset}
+        await connection.outbox.flushed()
+        return since, complete
 
     async def _look_at(self, room: Room) -> None:
         async with room.lock:
@@ -115,7 +157,7 @@ class Delivery:
             if since is not None or room.epoch is None:
                 await self._catch_up(room)
         else:
-            newest = await self._read(room, since or _NOWHERE)
+            newest = await self._read(room.name, since or _NOWHERE)
             if newest is None:
                 return None
             room.epoch, room.offset = newest.epoch, newest.offset
@@ -125,33 +167,34 @@ class Delivery:
             return None
         if since is None:
             return Page(room.epoch, room.offset, (), True)
-        page = await self._read(room, since)
+        page = await self._read(room.name, since)
         if page is None or page.epoch != room.epoch:  # it has just got another one, which the members hear of next
             return Page(room.epoch, room.offset, (), False)
         return page.until(room.offset)
 
     async def _catch_up(self, room: Room) -> None:
-        """Send what the log has and the members have not, and tell them of a gap. The lock is held."""
-        await self._bring(room, await self._read(room, _position(room)))
+        """Send what the log has and the members have not, and tell them of a gap. The lock is held.
 
-    async def _bring(self, room: Room, page: Page | None) -> None:
+        Of a new epoch they have had nothing yet. Where it was not known how far they had got, they get nothing old.
+        """
+        page = await self._read(room.name, _position(room))
+        if page is not None and room.epoch not in (None, page.epoch):
+            page = await self._read(room.name)
         if page is None:  # the members stay where they are, and the recovery looks again
             return
-        told = room.epoch == page.epoch
-        if room.members and not (told and page.complete):
+        if room.members and not (room.epoch == page.epoch and page.complete):
             self.gaps += 1
-            position = page.first - 1 if told else page.offset
-            await _send(room.members, messages.gap(room.name, page.epoch, position))
-        if told:
-            for offset, text in enumerate(page.texts, page.first):
-                await _send(room.members, messages.event_frame(text, page.epoch, offset))
+            await _send(room.members, messages.gap(room.name, page.epoch, page.first - 1))
+        for offset, text in enumerate(page.texts, page.first):
+            await _send(room.members, messages.event_frame(text, page.epoch, offset))
+            await asyncio.sleep(0)  # for the writes
         room.epoch, room.offset = page.epoch, page.offset
 
-    async def _read(self, room: Room, since: Position | None = None) -> Page | None:
+    async def _read(self, room: str, since: Position | None = None) -> Page | None:
         if not self.link.up:
             return None
         try:
-            return await self._log.read(room.name, since)
+            return await self._log.read(room, since)
         except ManagerError as error:
             self.link.fail(error)
             return None
@@ -181,22 +224,44 @@ class Delivery:
         try:
             await announce(room, epoch, offset, text)
         except ManagerError as error:
-            self._unannounced[room] = (epoch, offset)
+            self._unannounced.add(room)
             self.link.fail(error)
 
     async def _make_up(self) -> bool:
         """Give what happened meanwhile a place, tell the other processes, and bring the members of this one up."""
+        await self._log.require()
         while self._unplaced:
             room = next(iter(self._unplaced))
-            epoch = await self._log.renew(room)
+            await self._log.renew(room)
             self._unplaced.discard(room)
-            self._unannounced[room] = (epoch, 0)
-        while self._announce is not None and self._unannounced:
-            room, (epoch, offset) = next(iter(self._unannounced.items()))
-            await self._announce(room, epoch, offset, None)
-            if self._unannounced.get(room) == (epoch, offset):
-                del self._unannounced[room]
+            self._unannounced.add(room)
+        while self._unannounced:
+            room = self._unannounced.pop()
+            try:
+                await self._tell_to_look(room)
+            except BaseException:
+                self._unannounced.add(room)
+                raise
         return not self._unplaced
+
+    async def _tell_to_look(self, room: str) -> None:
+        if self._announce is not None:
+            await self._announce(room, _NOWHERE["epoch"], 0, None)
+
+    def _look_later(self, room: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._look_everywhere(room), name="websocket look")
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    async def _look_everywhere(self, name: str) -> None:
+        room = self._rooms.find(name)
+        if room is not None:
+            await self._look_at(room)
+        try:
+            await self._tell_to_look(name)
+        except ManagerError as error:
+            self._unannounced.add(name)
+            self.link.fail(error)
 
 
 def _position(room: Room) -> Position:

@@ -45,6 +45,7 @@ class Hub:
             ManagerUnavailable: the ``redis`` role cannot be reached.
         """
         await self._own.start()
+        self.delivery.link.start()
         redis = self._redis
         if redis is None or redis.local_object("websocket", object) is not None:
             return
@@ -64,7 +65,7 @@ class Hub:
             await neighbours.stop()
         if bus is not None:
             await bus.stop()
-        await self.delivery.link.stop()
+        await self.delivery.stop()
         await self._own.stop()
 
     async def sweep(self) -> None:

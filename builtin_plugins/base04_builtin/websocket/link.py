@@ -31,7 +31,12 @@ class Link:
         self.outages = 0
         self._make_up = make_up
         self._look = look
+        self._running = False
         self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Make up for failures from now on."""
+        self._running = self.up = True
 
     def fail(self, error: Exception) -> None:
         """Learn that the store has failed."""
@@ -39,11 +44,12 @@ class Link:
             self.up = False
             self.outages += 1
             _log.warning("websocket rooms are out of touch with other processes", error=str(error))
-        if self._task is None:
+        if self._task is None and self._running:
             self._task = asyncio.get_running_loop().create_task(self._recover(), name="websocket recovery")
 
     async def stop(self) -> None:
         """Give up getting back in touch."""
+        self._running = False
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

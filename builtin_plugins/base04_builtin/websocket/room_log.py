@@ -80,6 +80,11 @@ class RoomLog:
         await self._run(RENEW, room, (epoch, self._life(room)))
         return epoch
 
+    async def require(self) -> None:
+        """Return if the store answers."""
+        if not await self._redis.ping():
+            raise ManagerUnavailable("The store of events does not answer.")
+
     async def _run(self, script: AtomicScript, room: str, args: Sequence[str | int]) -> Any:
         try:
             async with asyncio.timeout(_PATIENCE_S):

@@ -1,4 +1,4 @@
-"""``base04 plugins``, ``base04 managers``, ``base04 graph``."""
+"""``base04 plugins``, ``base04 managers``, ``base04 graph``, ``base04 openapi``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,26 @@ if TYPE_CHECKING:
 
 def add_to(program: typer.Typer) -> None:
     """Add the commands."""
-    for command in (plugins, managers, graph):
+    for command in (plugins, managers, graph, openapi):
         program.command()(command)
 
 
-def plugins(ctx: typer.Context, as_json: JSONOption = False) -> None:
+def plugins(
+    ctx: typer.Context,
+    as_json: JSONOption = False,
+    requirements: Annotated[
+        bool, typer.Option("--requirements", help="Print what brings those that take part, for `pip install -r`.")
+    ] = False,
+) -> None:
     """List the plugins that are installed, with what they offer; failed ones with their tracebacks."""
     session: Session = ctx.obj
-    found = session.manager().list_plugins()
+    manager = session.manager()
+    if requirements:
+        from base04.doctor import requirements as pinned
+
+        sys.stdout.write("".join(f"{line}\n" for line in pinned(manager.blueprint)))
+        return
+    found = manager.list_plugins()
     if as_json:
         print_json({"plugins": found})
         return
@@ -109,3 +121,9 @@ def _drawn(plan: Plan) -> Iterator[str]:
         origin = "" if candidate.built_in else f", from {candidate.plugin.origin}"
         more = " ..." if repeated and plan.edges[node.key] else ""
         yield f"{'    ' * depth}{node.key} ({candidate.provider.name}{origin}){more}"
+
+
+def openapi(ctx: typer.Context) -> None:
+    """Print the OpenAPI 3.1 document of all actions."""
+    session: Session = ctx.obj
+    print_json(session.ask("GET", "/openapi.json", only=("action_discovery",)))

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_group
 
-from base04.cli import actions, audit, executions, health, inventory, keys, modules, scaffold, serve, states
+from base04.cli import actions, audit, doctor, executions, health, inventory, keys, modules, scaffold, serve, states
 from base04.cli.session import Session
 from base04.errors import SettingsError
 from base04_hookspecs.errors import Base04Error
@@ -77,7 +77,7 @@ program = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (serve, scaffold, inventory, health, modules, audit):
+for module in (serve, scaffold, inventory, health, modules, doctor, audit):
     module.add_to(program)
 program.add_typer(actions.group, name="actions")
 program.add_typer(executions.group, name="executions")

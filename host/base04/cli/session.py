@@ -57,6 +57,13 @@ class Session:
             self._settings = load_settings(self._config, overrides=overrides)
         return self._settings
 
+    @property
+    def settings_file(self) -> Path | None:
+        """The file that the settings are read from, None where there is none."""
+        from base04.settings import DEFAULT_FILE
+
+        return self._config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
     def manager(self, only: Iterable[str] | None = None) -> AppManager:
         """Return a host that has not started."""
         from base04.app_manager import AppManager

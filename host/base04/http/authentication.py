@@ -91,12 +91,14 @@ class Authentication:
             if found is None:
                 return None
             self._remember(header, *found)
-        manager = self._generation.find("jwt")
+        manager: JWTManager | None = self._generation.find("jwt")  # type: ignore[assignment]  # of that role
         if manager is None:
             return None
         token, principal = found
+        if manager.is_still_valid(token):
+            return principal
         try:
-            payload = await manager.validate_token(token)  # type: ignore[attr-defined]  # it did so before
+            payload = await manager.validate_token(token)
         except InvalidToken:
             self._young.pop(header, None)
             return None

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
 from base04_hookspecs.errors import Fault, InvalidInput
 
@@ -20,6 +20,7 @@ async def read_json(scope: Scope, receive: Receive, max_bytes: int) -> Any:
     Raises:
         HTTPException: 413 where it is too large, 415 where it is declared as something else, 400 where it is not JSON.
         ClientDisconnect: the client went away.
+        InvalidInput: it is ``null``, which must not be taken for an empty one.
     """
     return await read_json_as(dict(scope["headers"]), receive, max_bytes)
 
@@ -29,13 +30,19 @@ async def read_json_as(fields: Mapping[bytes, bytes], receive: Receive, max_byte
     declared = fields.get(b"content-length", b"")
     if declared.isdigit() and int(declared) > max_bytes:
         raise _too_large(max_bytes)
-    body = await read_whole(receive, max_bytes)
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.disconnect" or message.get("more_body") or len(body) > max_bytes:
+        body = await _rest_of(message, receive, max_bytes)
     if not body:
         return None
     content_type = fields.get(b"content-type", b"")
     if content_type != b"application/json" and not _is_json(content_type):
         raise HTTPException(415, "Send the body as JSON, with the header 'content-type: application/json'.")
-    return _parsed(body)
+    value = _parsed(body)
+    if value is None:
+        raise InvalidInput("The body must be a JSON object, or nothing at all.", [Fault("", "This is null.")])
+    return value
 
 
 async def read_object(scope: Scope, receive: Receive, max_bytes: int) -> dict[str, Any]:
@@ -106,24 +113,22 @@ async def read_whole(receive: Receive, max_bytes: int) -> bytes:
         HTTPException: 413 where it is too large.
         ClientDisconnect: the client went away.
     """
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnect
-    body: bytes = message.get("body", b"")
-    if message.get("more_body"):
-        chunks, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            chunks.append(message.get("body", b""))
-            size += len(chunks[-1])
-            if size > max_bytes:
-                raise _too_large(max_bytes)
-        body = b"".join(chunks)
-    if len(body) > max_bytes:
-        raise _too_large(max_bytes)
-    return body
+    return await _rest_of(await receive(), receive, max_bytes)
+
+
+async def _rest_of(message: Message, receive: Receive, max_bytes: int) -> bytes:
+    """Read on from the first message of a body."""
+    chunks, size = [], 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        chunks.append(message.get("body", b""))
+        size += len(chunks[-1])
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        if not message.get("more_body"):
+            return b"".join(chunks)
+        message = await receive()
 
 
 def _too_large(max_bytes: int) -> HTTPException:

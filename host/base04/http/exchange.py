@@ -23,7 +23,7 @@ class Exchange:
     ``fields`` are the header fields of the request, of those that come twice the last.
     """
 
-    __slots__ = ("_send", "answered", "fields", "limits", "request_id")
+    __slots__ = ("_send", "answered", "fields", "limits", "request_id", "status")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.fields: dict[bytes, bytes] = dict(scope["headers"])
@@ -33,6 +33,7 @@ class Exchange:
         else:
             self.request_id = f"{getrandbits(128):032x}"  # tells requests apart, and protects nothing
         self.answered = False
+        self.status = 0
         self.limits: Sequence[Mapping[str, Any]] = ()
         self._send = send
 
@@ -46,6 +47,7 @@ class Exchange:
         kind = message["type"]
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self.answered = True
+            self.status = message["status"]
             headers = [*message.get("headers", ()), (b"x-request-id", self.request_id.encode())]
             if self.limits and message["status"] != 429:  # a refusal says which limit it was, and when to come back
                 headers += limit_headers(self.limits)
@@ -57,6 +59,7 @@ class Exchange:
     async def answer_json(self, body: bytes) -> None:
         """Send JSON text as the answer 200."""
         self.answered = True
+        self.status = 200
         identity = (b"x-request-id", self.request_id.encode())
         headers = [(b"content-length", b"%d" % len(body)), _JSON, identity]
         if self.limits:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -45,6 +46,12 @@ _HTTP_TITLES: Final = {
 _LIMITED: Final = "https://iana.org/assignments/http-problem-types#"
 """Where draft-ietf-httpapi-ratelimit-headers-11 registers its problem types."""
 
+_LIMIT_KINDS: Final = {
+    True: ("abnormal-usage-detected", "Banned"),
+    False: ("quota-exceeded", "Too many requests"),
+}
+"""By whether the caller is banned."""
+
 
 def problem(
     status: int,
@@ -62,7 +69,7 @@ def problem(
 
 def _problem(status: int, kind: str, title: str, detail: str, request_id: str) -> dict[str, Any]:
     return {
-        "type": kind if kind.startswith("https:") else f"urn:base04:problem:{kind}",
+        "type": _type(kind),
         "title": title,
         "status": status,
         "detail": detail,
@@ -100,6 +107,25 @@ def _detail(error: Exception, status: int) -> str:
     return str(error)
 
 
+def problem_kinds() -> Iterator[tuple[int, str, str]]:
+    """Yield every kind of problem: its status, type and title."""
+    for _, status, kind, title in _STATUS:
+        yield status, _type(kind), title
+    for status, title in _HTTP_TITLES.items():
+        yield status, _type(_kind_of(title)), title
+    for kind, title in _LIMIT_KINDS.values():
+        yield 429, _type(_LIMITED + kind), title
+    yield 500, _type("internal-error"), "Internal error"
+
+
+def _type(kind: str) -> str:
+    return kind if kind.startswith("https:") else f"urn:base04:problem:{kind}"
+
+
+def _kind_of(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
 def internal_error(request_id: str) -> Response:
     """Return the answer for an error that nobody foresaw: it says nothing but where to look."""
     detail = "Something went wrong; the log has the reason under this request id."
@@ -109,14 +135,14 @@ def internal_error(request_id: str) -> Response:
 def _of_http_exception(error: HTTPException, request_id: str) -> Response:
     title = _HTTP_TITLES.get(error.status_code, error.detail)
     members = {"error": error.code} if isinstance(error, OAuthError) else {}
-    kind = title.lower().replace(" ", "-") if error.status_code in _HTTP_TITLES else "http-error"
+    kind = _kind_of(title) if error.status_code in _HTTP_TITLES else "http-error"
     return problem(
         error.status_code, kind, title, error.detail, request_id, headers=dict(error.headers or {}), **members
     )
 
 
 def _kind_of_limit(error: errors.RateLimited) -> tuple[str, str]:
-    kind, title = ("abnormal-usage-detected", "Banned") if error.banned else ("quota-exceeded", "Too many requests")
+    kind, title = _LIMIT_KINDS[bool(error.banned)]
     return _LIMITED + kind, title
 
 

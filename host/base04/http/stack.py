@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -20,6 +21,7 @@ from base04.http import (
     executions,
     health,
     inventory,
+    metrics,
     modules,
     state,
     state_events,
@@ -27,6 +29,7 @@ from base04.http import (
 )
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
+from base04.http.openapi import routes as openapi_routes
 from base04.http.plugin_parts import admitted_routes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
 from base04.limits import ADDRESS
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
 _ACTIONS: Final = "/actions/"
+_GROUPS: Final = frozenset(
+    {"actions", "api-keys", "audit", "auth", "docs", "executions", "graph", "health", "managers", "metrics", "modules"}
+    | {"openapi.json", "reload", "state", "static", ".well-known"}
+)
 
 _log = structlog.get_logger()
 
@@ -51,11 +58,12 @@ class Frame:
     """Gives every request an id, and answers what nobody else has answered."""
 
     def __init__(self, app: ASGIApp, manager: AppManager) -> None:
-        self._app, self._manager = app, manager
+        self._app, self._manager, self._answered = app, manager, manager.counts.answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
         exchange = scope[SCOPE_KEY] = Exchange(scope, send)
+        began = perf_counter()
         try:
             await self._app(scope, receive, exchange.send)
         except ClientDisconnect:
@@ -73,8 +81,17 @@ class Frame:
                 raise
             await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
         finally:
+            if scope["type"] == "http":
+                path = _path_below_root(scope)
+                self._answered(_route_of(path), scope["method"], exchange.status, perf_counter() - began)
             # The server's send knows the scope: without this every request would be left to the garbage collector.
             scope.pop(SCOPE_KEY, None)
+
+
+def _route_of(path: str) -> str:
+    """Return the group of routes that a path belongs to, for counting: never what a client can make up."""
+    head = path.split("/", 2)[1]
+    return head if head in _GROUPS else "other"
 
 
 class Dispatch:
@@ -87,11 +104,12 @@ class Dispatch:
         self._wrapped = bool(generation.contributions.middleware)
         self._run_action = actions.ActionEndpoint(generation, self._gate, app)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
-        own += modules.routes(generation, app)
+        own += [*modules.routes(generation, app), *metrics.routes(generation, app)]
         own += tokens.routes(generation, self._gate, app.audit, limit)
         own += executions.routes(generation, app)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
         own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
+        own += openapi_routes.routes(generation)
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

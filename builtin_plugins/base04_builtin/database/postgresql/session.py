@@ -18,6 +18,7 @@ from base04_builtin.database.postgresql.driver import (
     PreparedStatement,
 )
 from base04_builtin.database.postgresql.errors import Restart, asks_for_retry, is_unsettled, translated
+from base04_builtin.database.postgresql.joining import joined, unmet
 from base04_builtin.database.requests import Query, Rows, Step
 from base04_hookspecs.errors import Conflict, InvalidInput, OutcomeUnknown
 
@@ -109,6 +110,10 @@ class PostgresSession:
             OutcomeUnknown: the connection broke, or the server fell silent, while it committed.
         """
         deadline = self._loop.time() + self._timeout_s
+        one = joined(steps)
+        if one is not None:
+            await self._run_joined(one, deadline)
+            return True
         runs = list(_runs(steps))
         if len(runs) == 1 and _commits_by_itself(runs[0]):
             await self._prepare_run(runs[0], deadline)
@@ -181,6 +186,19 @@ class PostgresSession:
                 raise
             place = steps[0].place if len(steps) == 1 else f"{steps[0].place} or one of those like it"
             raise translated(error, read_only=False, place=place) from error
+
+    async def _run_joined(self, step: Step, deadline: float) -> None:
+        await self._prepare_run([step], deadline)
+        try:
+            await self._run(step.sql, step.params, deadline - self._loop.time())
+        except (PostgresError, InterfaceError) as error:
+            _raise_unknown(error)
+            if asks_for_retry(error):
+                raise
+            raise unmet(step, error) or translated(error, read_only=False, place=step.place) from error
+        except Exception as error:
+            _raise_unknown(error)
+            raise
 
     async def _prepare_run(self, steps: Sequence[Step], deadline: float) -> None:
         """Let the server parse what a run will execute, while a lost connection cannot have done anything yet."""

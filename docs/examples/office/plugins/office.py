@@ -9,6 +9,8 @@ from typing import Any
 
 import structlog
 import typer
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -182,6 +184,23 @@ async def keep(event: AuditEvent) -> None:
 def audit_event() -> Iterable[AuditListener]:
     """Listen to audit events."""
     yield keep
+
+
+# metrics
+
+
+class Visitors(Collector):
+    """Counts who is in the office."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Return how many there are now."""
+        yield GaugeMetricFamily("office_visitors", "Who is in the office.", 2)
+
+
+@hookimpl
+def metrics() -> Iterable[Collector]:
+    """Tell Prometheus who is here."""
+    yield Visitors()
 
 
 # authorize_room

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from base04_hookspecs.errors import InvalidInput, InvalidToken, NotSupported
+from base04_hookspecs.errors import InvalidInput, InvalidToken, NotSupported, ReusedToken, RevokedToken
 from base04_hookspecs.jwt import JWTManager
 
 REGISTERED = ("iss", "sub", "aud", "exp", "iat", "jti")
@@ -114,9 +114,9 @@ class JWTConformance:
         first = await manager.create_refresh_token("123")
         second = await manager.refresh_token(first)
         third = await manager.refresh_token(second["refresh_token"])
-        with pytest.raises(InvalidToken):
+        with pytest.raises(ReusedToken, match=r"^invalid token$"):
             await manager.refresh_token(first)
-        with pytest.raises(InvalidToken):
+        with pytest.raises(RevokedToken):
             await manager.refresh_token(third["refresh_token"])
         with pytest.raises(InvalidToken):
             await manager.validate_token(third["access_token"])
@@ -142,6 +142,18 @@ class JWTConformance:
         assert (await manager.validate_token(pair["access_token"]))["permissions"] == ["asked.2"]
         assert asked == [("123", "abc"), ("123", "abc")]
 
+    async def test_claims_hold_until_their_source_says(self, manager: JWTManager) -> None:
+        ends_at = (await manager.validate_token(await manager.create_access_token("123")))["iat"] + 30
+
+        async def source(user_id: str, reference: str) -> Mapping[str, Any]:
+            return {"permissions": ["read"], "exp": ends_at}
+
+        await manager.register_claims_source("suite", source)
+        pair = await manager.refresh_token(await manager.create_refresh_token("123", source="suite:a"))
+        payload = await manager.validate_token(pair["access_token"])
+        assert ends_at <= payload["exp"] < ends_at + 1
+        assert pair["expires_in"] <= 30
+
     async def test_claims_source_that_refuses_ends_the_refresh(self, manager: JWTManager) -> None:
         async def source(user_id: str, reference: str) -> Mapping[str, Any]:
             raise InvalidToken("the user has gone")
@@ -160,7 +172,7 @@ class JWTConformance:
         token, other = await manager.create_access_token("123"), await manager.create_access_token("123")
         assert await manager.is_token_blacklisted(token) is False
         assert await manager.blacklist_token(token) is True
-        with pytest.raises(InvalidToken):
+        with pytest.raises(RevokedToken, match=r"^invalid token$"):
             await manager.validate_token(token)
         assert await manager.is_token_blacklisted(token) is True
         assert await manager.blacklist_token(token) is False
@@ -175,6 +187,20 @@ class JWTConformance:
             await manager.validate_token(pair["access_token"])
         with pytest.raises(InvalidToken):
             await manager.refresh_token(pair["refresh_token"])
+
+    async def test_watcher_is_called_when_something_is_revoked(self, manager: JWTManager) -> None:
+        self._needs_revocation()
+        told = asyncio.Semaphore(0)
+        end = manager.watch_revocations(told.release)
+        if end is None:
+            return
+        for token in [await manager.create_access_token("123") for _ in range(2)]:
+            assert await manager.blacklist_token(token) is True
+            async with asyncio.timeout(10):
+                await told.acquire()
+        end()
+        assert await manager.revoke_user_tokens("123") is True
+        assert told.locked()
 
     async def test_user_revocation_stops_old_tokens_and_no_new_ones(self, manager: JWTManager) -> None:
         self._needs_revocation()
@@ -236,6 +262,14 @@ class JWTConformance:
         await manager.revoke_user_tokens("123")
         with pytest.raises(InvalidToken):
             await manager.validate_token(token)
+
+    async def test_still_valid_is_said_of_no_token_that_would_be_refused(self, manager: JWTManager) -> None:
+        self._needs_revocation()
+        token = await manager.create_access_token("123")
+        assert manager.is_still_valid("nonsense") is False
+        await manager.validate_token(token)
+        await manager.blacklist_token(token)
+        assert manager.is_still_valid(token) is False
 
     @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", ""])
     async def test_unsigned_token_is_refused(self, manager: JWTManager, alg: str) -> None:

@@ -56,7 +56,7 @@ class RateLimiterConformance:
 
     ``manager`` is started, configured with ``CONFIGURED`` and, where it can ban by itself, with ``AUTO_BAN``;
     ``another`` (see ``Another``) starts its like beside it. A capability that is declared and missing fails the suite,
-    and so does one that is there and not declared.
+    and so does one that is there and not declared. Add ``shared`` where the ``redis`` role that it counts on is.
     """
 
     capabilities: ClassVar[frozenset[str]] = frozenset()

@@ -1,0 +1,1 @@
+"""The page at ``/docs``: it reads ``/openapi.json`` and needs nothing from anywhere else."""

@@ -1,0 +1,33 @@
+"""``GET /metrics``: what Prometheus reads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from base04.generation import Generation
+from base04.http.access import demand
+
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+
+_PERMISSION: Final = "metrics.read"
+_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def routes(generation: Generation, app: AppManager) -> list[Route]:
+    """Return the route; it needs the permission ``metrics.read``, unless ``server.public_metrics`` is true."""
+
+    async def metrics(request: Request) -> Response:
+        if not app.settings.server.public_metrics:
+            demand(request, _PERMISSION)
+        from base04.metrics.exposition import exposition  # only who asks for metrics loads what writes them
+
+        text = await asyncio.to_thread(exposition, app, generation)  # plugins may take their time
+        return Response(text, media_type=_TYPE)
+
+    return [Route("/metrics", metrics)]

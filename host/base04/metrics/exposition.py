@@ -1,0 +1,99 @@
+"""The counts, and what managers report of themselves, in the form that Prometheus reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from base04.metrics.counts import BUCKETS_S, Durations
+
+if TYPE_CHECKING:
+    from base04.app_manager import AppManager
+    from base04.generation import Generation
+
+_STATUS: Final = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
+
+_log = structlog.get_logger()
+
+
+class HostCollector(Collector):
+    """Reads everything at the moment when it is asked for; nothing is kept up to date in between."""
+
+    def __init__(self, app: AppManager, generation: Generation) -> None:
+        self._app, self._generation = app, generation
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metrics of this moment."""
+        counts = self._app.counts
+        requests = {(route, method, str(status)): found for (route, method, status), found in counts.requests.items()}
+        yield _histogram("base04_http_request", "Answers over HTTP.", ("route", "method", "status"), requests.items())
+        yield _histogram("base04_action", "Runs of actions.", ("action", "outcome"), counts.actions.items())
+        yield from self._managers()
+        yield from self._host()
+
+    def _managers(self) -> Iterator[Metric]:
+        health = GaugeMetricFamily(
+            "base04_manager_health", "1 healthy, 0.5 degraded, 0 unhealthy.", labels=("manager", "provider")
+        )
+        reported = GaugeMetricFamily(
+            "base04_manager", "What a manager reports in its health.", labels=("manager", "metric")
+        )
+        latest = self._app.health.latest
+        providers = {str(key): item.node.choice.candidate for key, item in self._generation.running.items()}
+        for name, report in latest["managers"].items() if latest is not None else ():
+            candidate = providers.get(name)
+            health.add_metric((name, candidate.provider.name if candidate else ""), _STATUS[report["status"]])
+            for metric, value in report["metrics"].items():
+                reported.add_metric((name, metric), float(value))
+        yield health
+        yield reported
+
+    def _host(self) -> Iterator[Metric]:
+        plugins = GaugeMetricFamily("base04_plugins", "Plugins by their status.", labels=("status",))
+        for status, number in sorted(Counter(item["status"] for item in self._app.list_plugins()).items()):
+            plugins.add_metric((status,), number)
+        yield plugins
+        yield GaugeMetricFamily("base04_generation", "The generation that serves.", self._generation.number)
+        yield GaugeMetricFamily("base04_pins", "What uses this generation now.", self._generation.pins)
+        yield InfoMetricFamily("base04_host", "The running host.", {"version": self._app.version})
+
+
+def _histogram(
+    name: str, documentation: str, labels: tuple[str, ...], found: Iterable[tuple[tuple[str, ...], Durations]]
+) -> Metric:
+    family = HistogramMetricFamily(f"{name}_duration_seconds", documentation, labels=labels)
+    bounds = [*map(str, BUCKETS_S), "+Inf"]
+    for key, durations in sorted(found, key=lambda item: item[0]):
+        buckets = list(zip(bounds, map(float, accumulate(durations.buckets)), strict=True))
+        family.add_metric(key, buckets, durations.seconds)
+    return family
+
+
+def exposition(app: AppManager, generation: Generation) -> bytes:
+    """Return the metrics as text: the host's, the process's, and those of plugins, each plugin on its own."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HostCollector(app, generation))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    written = [generate_latest(registry)]
+    for plugin, collector in generation.contributions.metrics:
+        written.append(_of_plugin(plugin, collector))
+    return b"".join(written)
+
+
+def _of_plugin(plugin: str, collector: Any) -> bytes:
+    """Return what a plugin adds; one that fails is reported, and adds nothing."""
+    registry = CollectorRegistry(auto_describe=False)
+    try:
+        registry.register(collector)
+        return bytes(generate_latest(registry))
+    except Exception:  # noqa: BLE001 - what a plugin brings never hides what the others tell; it is reported
+        _log.exception("the metrics of a plugin are left out", plugin=plugin)
+        return b""

@@ -1,0 +1,125 @@
+"""What the host counts, and what Prometheus reads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import pytest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from base04.app_manager import AppManager
+from base04.metrics.counts import OTHERS, Counts
+from base04_hookspecs import hookimpl
+from host_kit import until
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+PACK = """
+pack: p
+version: 1.0.0
+actions:
+  good: {handler: .handlers:good, access: public}
+  bad: {handler: .handlers:bad, access: public}
+"""
+
+
+class Tide(Collector):
+    def collect(self) -> Iterable[Metric]:
+        yield GaugeMetricFamily("tide_metres", "How high the water is.", 1.5)
+
+
+class Broken(Collector):
+    def collect(self) -> Iterable[Metric]:
+        raise LookupError("no water")
+
+
+class Harbour:
+    @hookimpl
+    def metrics(self) -> list[Collector]:
+        return [Broken(), Tide()]
+
+
+@asynccontextmanager
+async def client_of(tmp_path: Path, **server: Any) -> AsyncIterator[tuple[AppManager, httpx.AsyncClient]]:
+    folder = tmp_path / "actions"
+    folder.mkdir()
+    (folder / "pack.yaml").write_text(PACK)
+    (folder / "handlers.py").write_text("def good():\n    return 1\n\n\ndef bad():\n    raise LookupError('x')\n")
+    settings = {
+        "data_dir": str(tmp_path / "data"),
+        "plugins": {"autoload": False},
+        "server": server,
+        "managers": {"action_discovery": {"folders": [str(folder)]}},
+    }
+    async with AppManager(settings, plugins=[("harbour", Harbour())]) as app:
+        transport = httpx.ASGITransport(app.serve)
+        async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+            yield app, client
+
+
+def samples(text: str) -> Samples:
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_requests_actions_managers_and_plugins_are_counted(tmp_path: Path) -> None:
+    async with client_of(tmp_path, public_metrics=True) as (app, client):
+        await until(lambda: app.health.latest is not None)
+        for _ in range(3):
+            assert (await client.post("/actions/p.good", json={})).status_code == 200
+        assert (await client.post("/actions/p.bad", json={})).status_code == 500
+        assert (await client.get("/made/up/by/somebody")).status_code == 404
+        answer = await client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+        found = samples(answer.text)
+
+    def value(name: str, **labels: str) -> float:
+        return found[name, tuple(sorted(labels.items()))]
+
+    counted = "base04_http_request_duration_seconds_count"
+    assert value(counted, route="actions", method="POST", status="200") == 3
+    assert value(counted, route="actions", method="POST", status="500") == 1
+    assert value(counted, route="other", method="GET", status="404") == 1
+    assert value("base04_action_duration_seconds_count", action="p.good", outcome="succeeded") == 3
+    assert value("base04_action_duration_seconds_count", action="p.bad", outcome="failed") == 1
+    bucket = "base04_action_duration_seconds_bucket"
+    assert value(bucket, action="p.good", outcome="succeeded", le="+Inf") == 3
+    assert value("base04_manager_health", manager="redis", provider="memory") == 1
+    assert value("base04_manager", manager="database", metric="errors") == 0
+    assert value("base04_plugins", status="enabled") >= 13
+    assert value("base04_generation") >= 1
+    assert value("process_open_fds") > 0
+    assert value("tide_metres") == 1.5, "beside a collector that fails"
+
+
+async def test_metrics_need_a_permission_unless_settings_say_otherwise(tmp_path: Path) -> None:
+    async with client_of(tmp_path) as (app, client):
+        assert (await client.get("/metrics")).status_code == 401
+        keys = {
+            permission: await app.api_key_manager.generate_api_key("prometheus", [permission])
+            for permission in ("metrics.read", "host.read")
+        }
+        assert (await client.get("/metrics", headers={"x-api-key": keys["host.read"]})).status_code == 403
+        assert (await client.get("/metrics", headers={"x-api-key": keys["metrics.read"]})).status_code == 200
+
+
+@pytest.mark.parametrize("number", [4_999, 20_000])
+def test_names_that_clients_make_up_take_bounded_room(number: int) -> None:
+    counts = Counts()
+    for index in range(number):
+        counts.ran(f"a{index}", "failed", 0.1)
+        counts.answered("other", f"M{index}", 405, 20.0)
+    assert len(counts.actions) == len(counts.requests) == min(number, 5_001)
+    assert sum(found.total for found in counts.actions.values()) == number
+    if number > 5_000:
+        assert counts.actions[OTHERS, "failed"].total == number - 5_000
+        assert counts.requests["other", OTHERS, 405].buckets[-1] == number - 5_000
