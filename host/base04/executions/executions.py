@@ -21,7 +21,14 @@ from base04.executions.tending import Tending
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.database import DatabaseManager
-from base04_hookspecs.errors import ActionFailed, Base04Error, ManagerUnavailable, NotFound, OutcomeUnknown
+from base04_hookspecs.errors import (
+    ActionFailed,
+    Base04Error,
+    ManagerUnavailable,
+    NotFound,
+    NotSupported,
+    OutcomeUnknown,
+)
 from base04_hookspecs.executor import ExecutionJob, ExecutorManager
 
 if TYPE_CHECKING:
@@ -48,6 +55,7 @@ class Executions:
         self.owner = uuid.uuid4().hex
         self.live: dict[str, Live] = {}
         self.queued: set[str] = set()
+        self._secret: dict[str, dict[str, Any]] = {}
         self.draining = asyncio.Event()
         self.history = History(self._table_or_none, app.settings.executions.waiting)
         self._tending = Tending(self)
@@ -133,14 +141,24 @@ class Executions:
             raise ManagerUnavailable(
                 f"The action {action.name!r} cannot be run in the background: no 'executor' is running just now."
             )
-        row = queued_row(action, action.validate({} if args is None else args), context)
+        filled = action.validate({} if args is None else args)
+        row = queued_row(action, filled, context)
+        if action.conceal is not None:
+            if executor.durable:
+                raise NotSupported(f"The action {action.name!r} has secret parameters, which no queue may hold.")
+            self._secret[row["id"]] = filled
         row |= self._held_by(executor)
-        await self.table.add([row])
+        try:
+            await self.table.add([row])
+        except BaseException:
+            self._secret.pop(row["id"], None)
+            raise
         self._hold(row["id"], executor)
         try:
             await executor.submit(_job(row))
         except BaseException:
             self.queued.discard(row["id"])
+            self._secret.pop(row["id"], None)
             await asyncio.shield(self.table.remove(row["id"]))
             raise
         return await self.get(row["id"])
@@ -217,6 +235,7 @@ class Executions:
         executor = self.executor
         if await self.table.change({"id": execution_id, "status": "queued"}, ended(row, "cancelled")):
             self.queued.discard(execution_id)
+            self._secret.pop(execution_id, None)
             self._tell()
         else:
             await self.table.change({"id": execution_id, "status": "running"}, {"cancel": True})
@@ -247,6 +266,7 @@ class Executions:
         row = await self.table.claim(execution_id, self.owner, self.settings.lease)
         self.queued.discard(execution_id)
         if row is None:
+            self._secret.pop(execution_id, None)
             return
         live = self.live[execution_id] = Live(row, asyncio.current_task())
         self._tending.look()
@@ -278,11 +298,18 @@ class Executions:
             return ended(row, "failed", error=ActionFailed(str(error), action=row["action"]))
 
     async def _outcome(self, pipeline: Pipeline, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
-        args = orjson.loads(row["arguments"])
+        action = pipeline.find(row["action"])
+        args = self._secret.pop(row["id"], None)
+        if args is None:
+            if action.conceal is not None:
+                raise NotSupported("It cannot be run again: its secret arguments went with the process that had them.")
+            args = orjson.loads(row["arguments"])
         outcome, written = await pipeline.perform(row["action"], args, request_of(row), live.report)
         if outcome.status == "cancelled":
             return self._cancelled(row, live)
         result = written if outcome.error is None else None
+        if result is not None and action.conceal_result is not None:
+            result = orjson.dumps(action.conceal_result(outcome.result))
         return {**ended(row, outcome.status, result=result, error=outcome.error), "progress": live.progress}
 
     def _cancelled(self, row: Mapping[str, Any], live: Live) -> dict[str, Any]:

@@ -35,15 +35,16 @@ def history_row(
 
 
 def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext) -> dict[str, Any]:
-    """Return the row of an execution that is to come, but for who holds it."""
+    """Return the row of an execution that is to come, but for who holds it; secrets are not in it."""
     now = time.time()
+    kept = args if action.conceal is None else action.conceal(args)
     return {
         "id": new_id(now, 16),
         "status": "queued",
         "mode": "background",
         **_who(context),
         "created_at": now,
-        "arguments": orjson.dumps(args).decode(),
+        "arguments": orjson.dumps(kept).decode(),
         "principal": dataclasses.asdict(context.principal),
         "priority": action.policy.priority,
         "attempt": 1,

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from base04.http.openapi.answers import LIMIT_HEADERS, REQUEST_ID, problem_answers, problem_schemas
+from base04.http.openapi.runs import ACCEPTED, EXECUTION, RUN_PARAMETERS
 from base04.http.openapi.schemas import component
 from base04_hookspecs.action_discovery import Action, ActionInfo, PackInfo
 from base04_hookspecs.context import Principal
@@ -25,7 +26,7 @@ def may_run(action: Action, principal: Principal) -> bool:
 
 def openapi(actions: Iterable[Action], packs: Mapping[str, PackInfo], root_path: str = "") -> dict[str, Any]:
     """Return the document for some actions; ``root_path`` is the prefix under which the host is served."""
-    schemas = problem_schemas()
+    schemas = {**problem_schemas(), "Execution": EXECUTION}
     paths: dict[str, Any] = {"/actions": {"get": _list()}, "/actions/{name}": {"get": _show()}}
     used: dict[str, None] = {}
     for action in actions:
@@ -59,7 +60,8 @@ def _operation(info: ActionInfo, schemas: dict[str, Any]) -> dict[str, Any]:
             "required": bool(info["parameters"].get("required")),
             "content": {"application/json": _body(info)},
         },
-        "responses": {"200": _result(info, schemas), **_problems(_OF_ACTIONS)},
+        "parameters": RUN_PARAMETERS,
+        "responses": {"200": _result(info, schemas), "202": ACCEPTED, **_problems(_OF_ACTIONS)},
     }
     for key in ("summary", "description"):
         if info[key]:
