@@ -75,7 +75,7 @@ def run_base04(
     )
 
 
-class _Output:
+class Output:
     """The lines that a process writes, as they come."""
 
     def __init__(self, stream: Any) -> None:
@@ -138,7 +138,7 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self.stdout, self.stderr = _Output(self._process.stdout), _Output(self._process.stderr)
+        self.stdout, self.stderr = Output(self._process.stdout), Output(self._process.stderr)
 
     def __enter__(self) -> Self:
         return self

@@ -94,6 +94,9 @@ class WebSocketManager(Manager):
 
     role: ClassVar[str] = "websocket"
 
+    paths: tuple[str, ...] = ("/ws",)
+    """Where the host serves ``handle``; one that ends in ``/`` stands for all below it, and takes requests too."""
+
     @abstractmethod
     def initialize(self, app: Starlette, use_builtin_handlers: bool = True) -> None:
         """Serve the WebSocket endpoint from an existing Starlette application too.

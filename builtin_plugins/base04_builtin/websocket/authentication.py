@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from base04_builtin.websocket.codes import CloseCode, ConnectionEnds, Refusal
-from base04_builtin.websocket.connection import Connection
+from base04_builtin.websocket.identified import Identified
 from base04_hookspecs import Principal
 from base04_hookspecs.errors import InvalidToken
 from base04_hookspecs.jwt import JWTManager
@@ -26,7 +26,7 @@ class Authentication:
         self._jwt = jwt
         self._interval = interval
 
-    async def identify(self, connection: Connection, token: str) -> None:
+    async def identify(self, connection: Identified, token: str) -> None:
         """Make the connection that of the token's user, or renew its token if it is that user's already.
 
         Raises:
@@ -43,7 +43,7 @@ class Authentication:
             raise Refusal("forbidden", "A connection keeps its user: connect anew to become another one.")
         connection.identify(principal, token, _expiry(claims))
 
-    async def require_current(self, connection: Connection) -> None:
+    async def require_current(self, connection: Identified) -> None:
         """End the connection if its token has expired or is revoked; what was asked a moment ago is not asked again.
 
         Raises:
@@ -55,7 +55,7 @@ class Authentication:
         if not self._interval or asyncio.get_running_loop().time() - connection.checked_at >= self._interval:
             await self.ask(connection)
 
-    async def ask(self, connection: Connection) -> None:
+    async def ask(self, connection: Identified) -> None:
         """End the connection if its token is revoked.
 
         Raises:

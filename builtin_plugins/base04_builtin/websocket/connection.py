@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from base04_builtin.websocket.bucket import TokenBucket
 from base04_builtin.websocket.codes import CloseCode
+from base04_builtin.websocket.identified import Identified
 from base04_builtin.websocket.messages import Frame
 from base04_builtin.websocket.outbox import Outbox
 from base04_builtin.websocket.settings import NativeSettings
@@ -189,6 +190,6 @@ def _shortened(reason: str) -> str:
     return reason.encode()[:123].decode(errors="ignore")
 
 
-def describe(connection: Connection) -> dict[str, Any]:
+def describe(connection: Identified) -> dict[str, Any]:
     """Return what a log line says of a connection."""
     return {"sid": connection.sid, "user_id": connection.principal.user_id, "client_ip": connection.client_ip}

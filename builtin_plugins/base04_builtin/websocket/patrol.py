@@ -10,8 +10,8 @@ import structlog
 
 from base04_builtin.websocket.authentication import Authentication
 from base04_builtin.websocket.codes import ConnectionEnds
-from base04_builtin.websocket.connection import Connection, describe
-from base04_builtin.websocket.registry import Registry
+from base04_builtin.websocket.connection import describe
+from base04_builtin.websocket.identified import Identified, Sessions
 from base04_hookspecs.errors import ManagerUnavailable
 from base04_hookspecs.jwt import JWTManager
 
@@ -31,7 +31,7 @@ class Patrol:
     are asked for in each interval.
     """
 
-    def __init__(self, jwt: JWTManager, authentication: Authentication, registry: Registry, interval: float) -> None:
+    def __init__(self, jwt: JWTManager, authentication: Authentication, registry: Sessions, interval: float) -> None:
         self._jwt = jwt
         self._authentication = authentication
         self._registry = registry
@@ -80,13 +80,13 @@ class Patrol:
         self._wake.clear()
         return True
 
-    def _part(self, sessions: Sequence[Connection]) -> Sequence[Connection]:
+    def _part(self, sessions: Sequence[Identified]) -> Sequence[Identified]:
         size = -(-len(sessions) // _ROUND)
         begin = self._position if self._position < len(sessions) else 0
         self._position = begin + size
         return sessions[begin : begin + size]
 
-    async def _ask(self, connections: Sequence[Connection]) -> None:
+    async def _ask(self, connections: Sequence[Identified]) -> None:
         for number, connection in enumerate(connections, 1):
             if not connection.live:
                 continue

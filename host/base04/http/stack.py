@@ -18,6 +18,7 @@ from base04.http import (
     actions,
     api_keys,
     audit_events,
+    client_module,
     executions,
     health,
     inventory,
@@ -102,6 +103,9 @@ class Dispatch:
         limit = app.settings.server.max_body_bytes
         self._gate = Gate(generation, app)
         self._wrapped = bool(generation.contributions.middleware)
+        websocket = generation.find("websocket")
+        sockets = websocket.paths if isinstance(websocket, WebSocketManager) else ()
+        self._below = tuple(place for place in sockets if place.endswith("/"))
         self._run_action = actions.ActionEndpoint(generation, self._gate, app)
         own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
         own += [*modules.routes(generation, app), *metrics.routes(generation, app)]
@@ -109,7 +113,7 @@ class Dispatch:
         own += executions.routes(generation, app)
         own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
         own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
-        own += openapi_routes.routes(generation)
+        own += [*openapi_routes.routes(generation), *client_module.routes()]
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -121,7 +125,7 @@ class Dispatch:
         client_ip: str | None = (client[0] or None) if client else None
         path: str = _path_below_root(scope) if scope.get("root_path") else scope["path"]
         try:
-            if scope["type"] == "websocket":
+            if scope["type"] == "websocket" or path.startswith(self._below):
                 await self._serve_websocket(path, client_ip, exchange, scope, receive, send)
                 return
             principal, levels = await self._gate.enter(client_ip, scope, exchange, path)
@@ -165,7 +169,7 @@ class Dispatch:
         self, path: str, client_ip: str | None, exchange: Exchange, scope: Scope, receive: Receive, send: Send
     ) -> None:
         manager = self._generation.find("websocket")
-        if path == "/ws" and isinstance(manager, WebSocketManager):
+        if isinstance(manager, WebSocketManager) and (path in manager.paths or path.startswith(self._below)):
             context = RequestContext(exchange.request_id, ANONYMOUS, client_ip, "http")
             await self._gate.count(ADDRESS, context, exchange, path)
             await manager.handle(scope, receive, send)

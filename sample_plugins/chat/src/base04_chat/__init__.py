@@ -1,0 +1,1 @@
+"""A chat: rooms, presence and recovery, in a browser page."""
