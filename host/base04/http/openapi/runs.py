@@ -6,19 +6,21 @@ from typing import Any, Final
 
 from base04.executions.table import FINAL, OPEN
 from base04.http.openapi.answers import LIMIT_HEADERS, REQUEST_ID
+from base04.http.run_options import BARE_KEY, QUOTED_KEY
 
 RUN_PARAMETERS: Final[list[dict[str, Any]]] = [
     {
         "name": "Prefer",
         "in": "header",
         "description": "RFC 7240: 'respond-async' for an answer before the action has run, 'wait=5' to wait so long.",
-        "schema": {"type": "string", "enum": ["respond-async", "respond-async, wait=5"]},
+        "schema": {"type": "string"},
+        "examples": {"background": {"value": "respond-async"}, "patient": {"value": "respond-async, wait=5"}},
     },
     {
         "name": "Idempotency-Key",
         "in": "header",
         "description": "One text in quotes. Requests with the same one are run once, and answered alike.",
-        "schema": {"type": "string", "pattern": '^"[0-9A-Za-z_.-]{1,255}"$'},
+        "schema": {"type": "string", "pattern": f"^({QUOTED_KEY}|{BARE_KEY})$"},
     },
 ]
 
