@@ -55,6 +55,14 @@ actions:
     idempotent: true
     parameters: {name: {type: string}, steps: {type: integer, default: 0}, end: {type: string, default: ""}}
     required: [name]
+  login:
+    handler: execution_kit:login
+    access: public
+    mode: background
+    idempotent: true
+    parameters: {name: {type: string}, password: {type: string, secret: true}}
+    required: [name, password]
+    returns: {type: object, properties: {token: {type: string, secret: true}, length: {type: integer}}}
   once_at_a_time:
     handler: execution_kit:work
     access: public
@@ -119,6 +127,12 @@ def new_gates(*closed: str) -> Gates:
 async def add(a: int, b: int) -> int:
     """Add two numbers."""
     return a + b
+
+
+async def login(name: str, password: str) -> dict[str, Any]:
+    """Wait at the gate, and answer with something secret."""
+    await gates.pass_through(name)
+    return {"token": f"token of {name}", "length": len(password)}
 
 
 async def work(name: str, steps: int, end: str, context: ActionContext) -> dict[str, Any]:

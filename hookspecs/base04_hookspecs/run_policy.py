@@ -27,7 +27,7 @@ class RetryPolicy:
     delay: float = 0.5
     backoff: float = 2.0
     max_delay: float = 30.0
-    on: tuple[RetryCause, ...] = ("unavailable", "outcome-unknown")
+    when: tuple[RetryCause, ...] = ("unavailable", "outcome-unknown")
 
     def wait_after(self, attempt: int) -> float:
         """Return the longest wait after an attempt, which count from 1, in seconds."""
@@ -74,7 +74,7 @@ class RunPolicy:
                 "delay": retry.delay,
                 "backoff": retry.backoff,
                 "max_delay": retry.max_delay,
-                "on": list(retry.on),
+                "when": list(retry.when),
             },
             "concurrency": None if slots is None else {"limit": slots.limit, "by": slots.by, "wait": slots.wait},
         }

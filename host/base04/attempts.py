@@ -30,7 +30,7 @@ async def with_retries(policy: RetryPolicy, call: ActionCall, once: Once) -> Any
             return await once(copy.deepcopy(call.args))
         except Exception as error:
             cause = _cause(error)
-            if cause is None or cause not in policy.on:
+            if cause is None or cause not in policy.when:
                 raise
             wait_s = _wait(policy, attempt, error)
             structlog.get_logger().warning(

@@ -67,7 +67,7 @@ def replacing(role: str, discovery: Discovery) -> dict[str, Any]:
     """Return what the templates of a ``manager`` use: the built-in provider to begin as, and the suite of the role.
 
     Raises:
-        HostError: there is no built-in provider of this role, or its suite needs more than a manager of a host without settings.
+        HostError: there is no built-in provider of this role, or its suite needs more than a manager.
     """
     built_in: dict[str, Candidate] = {
         name: candidate

@@ -179,7 +179,7 @@ def test_plain_values_are_those_of_yaml_1_2(tmp_path: Path) -> None:
         ("run: {handler: '.handlers:run', idempotent: true, retry: 99}", 4, 60, "'attempts' must be a whole number from 2 to 10."),
         ("run: {handler: '.handlers:run', idempotent: true, retry: [3]}", 4, 60, "'retry' must be a number, or a mapping"),
         ("run: {handler: '.handlers:run', idempotent: true, retry: {delay: 1s}}", 4, 53, "The key 'attempts' is missing."),
-        ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, on: [timeuot]}}", 4, 78, "did you mean 'timeout'?"),
+        ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, when: [timeuot]}}", 4, 80, "did you mean 'timeout'?"),
         ("run: {handler: '.handlers:run', idempotent: true, retry: {attempts: 3, delay: soon}}", 4, 81, "'soon' is not a duration"),
         ("run: {handler: '.handlers:run', concurrency: 0}", 4, 48, "'limit' must be a whole number from 1 to"),
         ("run: {handler: '.handlers:run', concurrency: {limit: 1, bye: x}}", 4, 59, "The key 'bye' is not known; did you mean 'by'?"),
@@ -302,7 +302,7 @@ actions:
     idempotent: true
     mode: background
     priority: -3
-    retry: {attempts: 4, delay: 100ms, backoff: 3, max_delay: 2s, on: [unavailable, failed]}
+    retry: {attempts: 4, delay: 100ms, backoff: 3, max_delay: 2s, when: [unavailable, failed]}
     concurrency: {limit: 2, by: name, wait: 1s}
     examples: [{summary: Once, arguments: {name: x, more: 1}, result: {o: 5}}]
   plain: {handler: .handlers:plain}

@@ -209,6 +209,28 @@ async def test_progress_must_be_numbers_and_a_text(app: AppManager) -> None:
     await end_of(app, identity)
 
 
+async def test_secrets_are_in_no_row_and_what_needs_them_is_not_run_by_another(tmp_path: Path) -> None:
+    gates = new_gates("x")
+    settings = {"server": {"drain_timeout": 0.01}}
+    async with host(tmp_path, **settings) as app:
+        async with client(app) as http:
+            ids = [
+                (await http.post("/actions/pack.login", json={"name": name, "password": "hunter2"})).json()["id"]
+                for name in ("y", "x")
+            ]
+        row = await end_of(app, ids[0])
+        assert json.loads(row["result"])["length"] == 7
+        await gates.until_begun("x")
+        for identity in ids:
+            kept = json.dumps(await app.executions.table.find(identity))
+            assert "hunter2" not in kept
+            assert "token of" not in kept
+    new_gates()
+    async with host(tmp_path) as app:
+        again = await end_of(app, ids[1])
+    assert (again["status"], again["attempt"], again["error"]["status"]) == ("failed", 2, 501)
+
+
 # following it
 
 

@@ -1003,7 +1003,7 @@ async def test_failures_and_timeouts_are_tried_again_where_the_action_says_so() 
         return len(tries)
 
     with capture_logs():
-        assert await run(handler, timeout=0.01, policy=retried(on=("timeout", "failed"))) == 3
+        assert await run(handler, timeout=0.01, policy=retried(when=("timeout", "failed"))) == 3
 
 
 async def test_cancellation_ends_the_wait_for_another_attempt() -> None:

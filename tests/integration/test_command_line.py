@@ -127,9 +127,9 @@ def test_plugins_managers_and_graph_have_json_and_tables(folder: Path) -> None:
     assert managers["redis"]["provider"] == "memory"
     table = run_base04("managers", cwd=folder).stdout
     assert "needed by" in table
-    assert len(table.splitlines()) == 14
+    assert len(table.splitlines()) == 15
     graph = json_of("graph", "--json", cwd=folder)
-    assert len(graph["nodes"]) == 12
+    assert len(graph["nodes"]) == 13
     assert run_base04("graph", "--format", "mermaid", cwd=folder).stdout.startswith("flowchart TD\n")
     tree = run_base04("graph", cwd=folder).stdout
     assert "api_key (database)\n    database (sqlite)\n" in tree

@@ -22,7 +22,7 @@ def test_first_start_greets_and_shows_one_admin_key_that_works(serve: Serve, tmp
     with server.admin() as client:
         answer = client.get("/managers")
     assert answer.status_code == 200
-    assert len(answer.json()["managers"]) == 12
+    assert len(answer.json()["managers"]) == 13
     assert server.stop() == 0
     lines = server.stdout.text.splitlines()
     assert 3 <= len(lines) <= 5

@@ -450,7 +450,7 @@ def test_managers_tell_provider_origin_and_dependants(admin: httpx.Client) -> No
 def test_graph_is_json_or_mermaid(admin: httpx.Client) -> None:
     graph = admin.get("/graph").json()
     assert {"from": "api_key", "to": "database", "through": "database"} in graph["edges"]
-    assert len(graph["nodes"]) == 12
+    assert len(graph["nodes"]) == 13
     drawn = admin.get("/graph", params={"format": "mermaid"})
     assert drawn.headers["content-type"].startswith("text/plain")
     assert drawn.text.startswith("flowchart TD\n")

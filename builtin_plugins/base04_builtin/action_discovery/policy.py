@@ -20,7 +20,7 @@ from base04_hookspecs.settings import parse_duration
 POLICY_KEYS: Final = ("idempotent", "mode", "priority", "retry", "concurrency")
 
 _MODES: Final = ("wait", "background")
-_RETRY_KEYS: Final = ("attempts", "delay", "backoff", "max_delay", "on")
+_RETRY_KEYS: Final = ("attempts", "delay", "backoff", "max_delay", "when")
 _CONCURRENCY_KEYS: Final = ("limit", "by", "wait")
 _MOST: Final = 100_000
 
@@ -61,20 +61,20 @@ def _retry(place: Place, *, idempotent: bool) -> RetryPolicy | None:
         delay=_duration(inner, "delay", 0.5),
         backoff=_factor(inner),
         max_delay=_duration(inner, "max_delay", 30.0),
-        on=_causes(inner),
+        when=_causes(inner),
     )
 
 
 def _causes(place: Place) -> tuple[Any, ...]:
-    value = place.data.get("on", RetryPolicy.__dataclass_fields__["on"].default)
+    value = place.data.get("when", RetryPolicy.__dataclass_fields__["when"].default)
     causes = [value] if isinstance(value, str) else value
     if not isinstance(causes, list | tuple) or not causes:
-        place.fault("on", f"'on' must be a list of {', '.join(RETRY_CAUSES)}.")
+        place.fault("when", f"'when' must be a list of {', '.join(RETRY_CAUSES)}.")
         return ()
     for cause in causes:
         if cause not in RETRY_CAUSES:
             hint = nearest(cause, RETRY_CAUSES) if isinstance(cause, str) else "."
-            place.fault("on", f"{cause!r} is no reason to try again{hint} There are {', '.join(RETRY_CAUSES)}.")
+            place.fault("when", f"{cause!r} is no reason to try again{hint} There are {', '.join(RETRY_CAUSES)}.")
     return tuple(causes)
 
 

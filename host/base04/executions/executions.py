@@ -9,30 +9,32 @@ import uuid
 from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 import structlog
 
-from base04.executions.announcing import Announcer
 from base04.executions.history import History
 from base04.executions.live import Live
-from base04.executions.record import ended, queued_row, request_of
+from base04.executions.performing import Performing
+from base04.executions.record import ended, queued_row
 from base04.executions.table import FINAL, ExecutionQuery, ExecutionStatus, ExecutionTable
 from base04.executions.tending import Tending
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.database import DatabaseManager
-from base04_hookspecs.errors import ActionFailed, Base04Error, ManagerUnavailable, NotFound, OutcomeUnknown
+from base04_hookspecs.errors import (
+    Base04Error,
+    ManagerUnavailable,
+    NotFound,
+    NotSupported,
+    OutcomeUnknown,
+)
 from base04_hookspecs.executor import ExecutionJob, ExecutorManager
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
-    from base04.pipeline import Pipeline
+    from base04.settings import ExecutionSettings
 
 _LOOK_S: Final = 1.0
 """How often an execution is looked at that another process runs."""
-
-_WRITES: Final = 6
-"""How often the end of an execution is tried to be written, with pauses that double from half a second."""
 
 _STOP_S: Final = 15.0
 
@@ -44,17 +46,17 @@ class Executions:
 
     def __init__(self, app: AppManager) -> None:
         self._app = app
-        self.settings = app.settings.executions
         self.owner = uuid.uuid4().hex
         self.live: dict[str, Live] = {}
         self.queued: set[str] = set()
+        self.secret: dict[str, dict[str, Any]] = {}
         self.draining = asyncio.Event()
-        self.history = History(self._table_or_none, self.settings.waiting)
-        self._tending = Tending(self)
-        self._announcer = Announcer(app)
+        self.history = History(self._table_or_none, app.settings.executions.waiting)
+        self.tending = Tending(self)
+        self._performing = Performing(app, self)
         self._kept_table: ExecutionTable | None = None
         self._bound: ExecutorManager | None = None
-        self._stopping = False
+        self.stopping = False
         self._news = asyncio.Event()
 
     # The host's own life
@@ -80,14 +82,14 @@ class Executions:
     async def start(self) -> None:
         """Begin to look after executions."""
         self.draining = asyncio.Event()
-        self._stopping = False
+        self.stopping = False
         self.history.open()
-        self._tending.start()
+        self.tending.start()
 
     async def drain(self) -> None:
         """Begin nothing more, and let go of whoever follows an execution."""
         self.draining.set()
-        self._tell()
+        self.tell()
         for live in self.live.values():
             live.tell()
         executor = self.executor
@@ -96,9 +98,9 @@ class Executions:
 
     async def stop(self) -> None:
         """Stop what runs, note what becomes of it, and write the rest of the history."""
-        self._stopping = True
+        self.stopping = True
         self.draining.set()
-        await self._tending.stop()
+        await self.tending.stop()
         for live in list(self.live.values()):
             live.stop()
         try:
@@ -129,18 +131,28 @@ class Executions:
             ManagerUnavailable: no database or executor is running, or too many executions wait.
         """
         executor = self.executor
-        if executor is None or self._stopping:
+        if executor is None or self.stopping:
             raise ManagerUnavailable(
                 f"The action {action.name!r} cannot be run in the background: no 'executor' is running just now."
             )
-        row = queued_row(action, action.validate({} if args is None else args), context)
+        filled = action.validate({} if args is None else args)
+        row = queued_row(action, filled, context)
+        if action.conceal is not None:
+            if executor.durable:
+                raise NotSupported(f"The action {action.name!r} has secret parameters, which no queue may hold.")
+            self.secret[row["id"]] = filled
         row |= self._held_by(executor)
-        await self.table.add([row])
+        try:
+            await self.table.add([row])
+        except BaseException:
+            self.secret.pop(row["id"], None)
+            raise
         self._hold(row["id"], executor)
         try:
             await executor.submit(_job(row))
         except BaseException:
             self.queued.discard(row["id"])
+            self.secret.pop(row["id"], None)
             await asyncio.shield(self.table.remove(row["id"]))
             raise
         return await self.get(row["id"])
@@ -188,7 +200,7 @@ class Executions:
             async with asyncio.timeout(_LOOK_S):
                 await (self._news.wait() if live is None else live.changed())
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
         """Wake whoever follows an execution that does not run here, or not yet."""
         self._news.set()
         self._news = asyncio.Event()
@@ -217,7 +229,8 @@ class Executions:
         executor = self.executor
         if await self.table.change({"id": execution_id, "status": "queued"}, ended(row, "cancelled")):
             self.queued.discard(execution_id)
-            self._tell()
+            self.secret.pop(execution_id, None)
+            self.tell()
         else:
             await self.table.change({"id": execution_id, "status": "running"}, {"cancel": True})
             live = self.live.get(execution_id)
@@ -233,66 +246,16 @@ class Executions:
         await self.history.written()
         return await self.table.page(query)
 
+    async def perform(self, execution_id: str) -> None:
+        """Run an execution in this process, to its end; nothing where it is not there to be run."""
+        await self._performing.perform(execution_id)
+
     async def sweep(self) -> int:
         """Delete what is past its retention, and return how many executions that were. Runs by itself every hour."""
         table = self._table_or_none()
         return 0 if table is None else await table.sweep(self.settings.retention, self.settings.most)
 
-    # What the executor asks for
-
-    async def perform(self, execution_id: str) -> None:
-        """Run an execution in this process, to its end; nothing where it is not there to be run."""
-        if self._stopping:
-            return
-        row = await self.table.claim(execution_id, self.owner, self.settings.lease)
-        self.queued.discard(execution_id)
-        if row is None:
-            return
-        live = self.live[execution_id] = Live(row, asyncio.current_task())
-        self._tending.look()
-        self._tell()
-        telling = asyncio.create_task(self._announcer.follow(live), name="announce execution")
-        try:
-            changes = await self._run(row, live)
-            live.ending = True
-            if not live.lost:
-                await self._write_end(execution_id, changes)
-        finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
-            del self.live[execution_id]
-            live.tell()
-        await self._announcer.emit({**row, **changes})
-
-    async def _run(self, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
-        """Run it, and return what changes: that it has ended, or that it waits to be run again."""
-        try:
-            with self._app.generation.pin() as generation:
-                return await self._outcome(generation.pipeline, row, live)
-        except asyncio.CancelledError:
-            return self._cancelled(row, live)
-        except Base04Error as error:  # it was not begun: its action is gone, or its caller may not any more
-            return ended(row, "failed", error=error)
-        except Exception as error:  # noqa: BLE001 - whatever it was, the execution has ended; it is logged
-            _log.exception("an execution failed outside of its action", execution=row["id"])
-            return ended(row, "failed", error=ActionFailed(str(error), action=row["action"]))
-
-    async def _outcome(self, pipeline: Pipeline, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
-        args = orjson.loads(row["arguments"])
-        outcome, written = await pipeline.perform(row["action"], args, request_of(row), live.report)
-        if outcome.status == "cancelled":
-            return self._cancelled(row, live)
-        result = written if outcome.error is None else None
-        return {**ended(row, outcome.status, result=result, error=outcome.error), "progress": live.progress}
-
-    def _cancelled(self, row: Mapping[str, Any], live: Live) -> dict[str, Any]:
-        """Return what becomes of what was stopped: it was to be, or it is run again, or it was interrupted."""
-        task = asyncio.current_task()
-        while task is not None and task.cancelling():
-            task.uncancel()
-        if live.cancel_requested:
-            return {**ended(row, "cancelled"), "progress": live.progress}
-        return {**self.given_up(row), "progress": live.progress}
+    # What waits, and who looks after it
 
     def given_up(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return what becomes of an execution whose process does not run it to its end."""
@@ -305,28 +268,11 @@ class Executions:
         unknown = OutcomeUnknown("The process that ran it ended before it had: what it has done by then is not known.")
         return ended(row, "interrupted", error=unknown)
 
-    async def _write_end(self, execution_id: str, changes: Mapping[str, Any]) -> None:
-        where = {"id": execution_id, "owner": self.owner, "status": "running"}
-        for attempt in range(_WRITES):
-            try:
-                if not await self.table.change(where, changes) and not attempt:
-                    _log.warning("an execution was taken by another process", execution=execution_id)
-            except (ManagerUnavailable, OutcomeUnknown) as error:
-                _log.warning("the end of an execution cannot be written", execution=execution_id, error=str(error))
-                if self._stopping:
-                    return
-                await asyncio.sleep(2**attempt / 2)
-            else:
-                return
-        _log.error("the end of an execution is lost; it counts as interrupted", execution=execution_id)
-
-    # What they share
-
     def _hold(self, identity: str, executor: ExecutorManager) -> None:
         """Keep the lease of one that waits in this process."""
         if not executor.durable:
             self.queued.add(identity)
-            self._tending.look()
+            self.tending.look()
 
     async def take(self, row: Mapping[str, Any]) -> None:
         """Take an execution that nobody looks after: submit it again, or note that it was interrupted."""
@@ -350,6 +296,11 @@ class Executions:
         if executor.durable:
             return {"owner": None, "lease_until": None}
         return {"owner": self.owner, "lease_until": time.time() + self.settings.lease}
+
+    @property
+    def settings(self) -> ExecutionSettings:
+        """The settings as they are now."""
+        return self._app.settings.executions
 
     @property
     def executor(self) -> ExecutorManager | None:

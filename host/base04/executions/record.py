@@ -22,8 +22,8 @@ _LONGEST: Final = 255
 def history_row(
     context: RequestContext, status: Status, began: float, duration: float, error: BaseException | None
 ) -> dict[str, Any]:
-    """Return the row of a run that has ended."""
-    return {
+    """Return the row of a run that has ended; what is null is left out, which is quicker to write."""
+    row = {
         "id": new_id(began),
         "status": status,
         "mode": "wait",
@@ -32,18 +32,20 @@ def history_row(
         "duration": duration,
         "error": error_of(error, context.request_id),
     }
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext) -> dict[str, Any]:
-    """Return the row of an execution that is to come, but for who holds it."""
+    """Return the row of an execution that is to come, but for who holds it; secrets are not in it."""
     now = time.time()
+    kept = args if action.conceal is None else action.conceal(args)
     return {
         "id": new_id(now, 16),
         "status": "queued",
         "mode": "background",
         **_who(context),
         "created_at": now,
-        "arguments": orjson.dumps(args).decode(),
+        "arguments": orjson.dumps(kept).decode(),
         "principal": dataclasses.asdict(context.principal),
         "priority": action.policy.priority,
         "attempt": 1,

@@ -142,12 +142,13 @@ class ExecutionTable:
 
     async def claim(self, execution_id: str, owner: str, lease_s: float) -> dict[str, Any] | None:
         """Begin one that is queued, and return it; None where it is not queued any more."""
+        row = await self.find(execution_id)
+        if row is None or row["status"] != "queued":
+            return None
         now = time.time()
-        claimed = await self.change(
-            {"id": execution_id, "status": "queued"},
-            {"status": "running", "owner": owner, "lease_until": now + lease_s, "started_at": now},
-        )
-        return await self.find(execution_id) if claimed else None
+        begun = {"status": "running", "owner": owner, "lease_until": now + lease_s, "started_at": now}
+        claimed = await self.change({"id": execution_id, "status": "queued", "attempt": row["attempt"]}, begun)
+        return {**row, **begun} if claimed else None
 
     async def tend(
         self, owner: str, progress: Mapping[str, Mapping[str, Any]], held: Sequence[str], lease_until: float

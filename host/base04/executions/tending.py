@@ -27,7 +27,6 @@ class Tending:
 
     def __init__(self, executions: Executions) -> None:
         self._executions = executions
-        self._lease_s = executions.settings.lease
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = asyncio.Event()
 
@@ -48,6 +47,10 @@ class Tending:
     def look(self) -> None:
         """Notice that there is something to look after."""
         self._busy.set()
+
+    @property
+    def _lease_s(self) -> float:
+        return self._executions.settings.lease
 
     async def _renew(self) -> None:
         executions, renewed = self._executions, time.monotonic()

@@ -14,8 +14,8 @@ from starlette.types import Scope
 from base04_hookspecs.errors import Fault, InvalidInput
 
 _LONGEST_WAIT_S: Final = 60.0
-_QUOTED_KEY: Final = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\]){1,255})"\Z')
-_BARE_KEY: Final = re.compile(r"[!#-+\--:<-\[\]-~]{1,255}\Z")
+QUOTED_KEY: Final = r'"([ !#-\[\]-~]|\\["\\]){1,255}"'
+BARE_KEY: Final = r"[!#-+\--:<-\[\]-~]{1,255}"
 _TRUE: Final = ("true", "1", "")
 _FALSE: Final = ("false", "0")
 
@@ -85,10 +85,9 @@ def _key(headers: list[Any]) -> str:
     """
     values = [value for name, value in headers if name == b"idempotency-key"]
     text = values[0].decode("latin-1").strip() if len(values) == 1 else ""
-    quoted = _QUOTED_KEY.match(text)
-    if quoted is not None:
-        return re.sub(r"\\(.)", r"\1", quoted[1])
-    if _BARE_KEY.match(text):
+    if re.fullmatch(QUOTED_KEY, text):
+        return re.sub(r"\\(.)", r"\1", text[1:-1])
+    if re.fullmatch(BARE_KEY, text):
         return text
     raise HTTPException(
         400, 'The header Idempotency-Key must hold one text of at most 255 characters in quotes: "8e03978e-40d5".'

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from base04.metrics.counts import BUCKETS_S, Durations
@@ -35,8 +41,24 @@ class HostCollector(Collector):
         requests = {(route, method, str(status)): found for (route, method, status), found in counts.requests.items()}
         yield _histogram("base04_http_request", "Answers over HTTP.", ("route", "method", "status"), requests.items())
         yield _histogram("base04_action", "Runs of actions.", ("action", "outcome"), counts.actions.items())
+        yield from self._runs()
         yield from self._managers()
         yield from self._host()
+
+    def _runs(self) -> Iterator[Metric]:
+        executions, workers = self._app.executions, self._generation.pipeline.workers
+        open_here = GaugeMetricFamily(
+            "base04_executions", "Executions in the background, in this process.", labels=("status",)
+        )
+        open_here.add_metric(("running",), len(executions.live))
+        open_here.add_metric(("queued",), len(executions.queued))
+        yield open_here
+        history = executions.history
+        yield GaugeMetricFamily("base04_history_waiting", "Runs that wait to be written.", history.waiting)
+        yield CounterMetricFamily("base04_history_dropped", "Runs that were never written.", history.dropped)
+        yield GaugeMetricFamily(
+            "base04_threads_abandoned", "Threads that go on with a handler that took too long.", workers.abandoned
+        )
 
     def _managers(self) -> Iterator[Metric]:
         health = GaugeMetricFamily(
