@@ -11,7 +11,6 @@ import orjson
 
 from base04.executions.table import INSIDE, ExecutionStatus
 from base04.failures import Status
-from base04.http.problems import problem_members
 from base04.time_ids import new_id
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import Principal, RequestContext
@@ -88,6 +87,8 @@ def error_of(error: BaseException | None, request_id: str | None) -> dict[str, A
     """Return what a caller may know of an error, as the problem (RFC 9457) that it is over HTTP."""
     if error is None:
         return None
+    from base04.http.problems import problem_members  # it brings Starlette, which listing plugins does without
+
     found = problem_members(error, request_id or "") if isinstance(error, Exception) else None
     if found is None:
         found = {"title": "It was cancelled", "detail": "It was ended before it had finished."}
