@@ -11,10 +11,11 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import structlog
 
+from base04.accessors import ManagerAccessors
 from base04.audit import AuditLog
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
@@ -40,24 +41,14 @@ from base04.rotation import Rotation
 from base04.selection import Selection
 from base04.settings import HostSettings, load_settings
 from base04.slots import Slots
-from base04_hookspecs import app as contract
-from base04_hookspecs.action_discovery import ActionDiscoveryManager
-from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import ManagerUnavailable
-from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.host_hooks import LifecycleStep
-from base04_hookspecs.jwt import JWTManager
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import AccessRole
-from base04_hookspecs.module import ModuleInfo, ModuleManager
-from base04_hookspecs.rate_limiter import RateLimiterManager
+from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.redis import RedisManager
-from base04_hookspecs.services import ServicesManager
-from base04_hookspecs.state import StateManager
-from base04_hookspecs.vault import VaultManager
 from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
@@ -67,7 +58,7 @@ _log = structlog.get_logger()
 _draft: ContextVar[Blueprint | None] = ContextVar("base04_draft", default=None)
 
 
-class AppManager(contract.AppManager):
+class AppManager(ManagerAccessors):
     """Discovers, selects, resolves, starts, serves and stops; nothing of it before ``start``.
 
     Args:
@@ -454,61 +445,3 @@ class AppManager(contract.AppManager):
     def list_action_packs(self) -> list[ActionPackSource]:
         """Return the packs that plugins define, by the names of the plugins."""
         return collect_packs(self.discovery)
-
-    # The accessors of the specification
-
-    def get_db_manager(self, role: AccessRole = "read_write", name: str = "default") -> DatabaseManager:
-        """Return a database instance with an access role."""
-        return cast("DatabaseManager", self.get_manager("database", name)).with_access(role)
-
-    def get_state_manager(self) -> StateManager:
-        """Return the default ``state`` manager."""
-        return cast("StateManager", self.get_manager("state"))
-
-    def get_redis_manager(self) -> RedisManager:
-        """Return the default ``redis`` manager."""
-        return cast("RedisManager", self.get_manager("redis"))
-
-    def get_websocket_manager(self) -> WebSocketManager:
-        """Return the default ``websocket`` manager."""
-        return cast("WebSocketManager", self.get_manager("websocket"))
-
-    @property
-    def jwt_manager(self) -> JWTManager:
-        """The default ``jwt`` manager."""
-        return cast("JWTManager", self.get_manager("jwt"))
-
-    @property
-    def api_key_manager(self) -> ApiKeyManager:
-        """The default ``api_key`` manager."""
-        return cast("ApiKeyManager", self.get_manager("api_key"))
-
-    @property
-    def vault_manager(self) -> VaultManager:
-        """The default ``vault`` manager."""
-        return cast("VaultManager", self.get_manager("vault"))
-
-    @property
-    def rate_limiter_manager(self) -> RateLimiterManager:
-        """The default ``rate_limiter`` manager."""
-        return cast("RateLimiterManager", self.get_manager("rate_limiter"))
-
-    @property
-    def action_discovery_manager(self) -> ActionDiscoveryManager:
-        """The default ``action_discovery`` manager."""
-        return cast("ActionDiscoveryManager", self.get_manager("action_discovery"))
-
-    @property
-    def module_manager(self) -> ModuleManager:
-        """The default ``module`` manager."""
-        return cast("ModuleManager", self.get_manager("module"))
-
-    @property
-    def services_manager(self) -> ServicesManager:
-        """The default ``services`` manager."""
-        return cast("ServicesManager", self.get_manager("services"))
-
-    @property
-    def hooks_manager(self) -> HooksManager:
-        """The default ``hooks`` manager."""
-        return cast("HooksManager", self.get_manager("hooks"))
