@@ -127,11 +127,14 @@ def test_sample_actions_where_the_database_is_a_mongodb(
 ) -> None:
     address, name = mongo_database
     chosen = {"url": address, "database": name, "single_document_atomicity": True}
-    managers = {"database": {"provider": "mongodb", "mongodb": chosen}, "state": {"provider": "none"}}
-    server = serve(tmp_path / "host", settings=settings(vault, redis, **managers), site=site)
+    database = {"provider": "mongodb", "mongodb": chosen}
+    server = serve(tmp_path / "host", settings=settings(vault, redis, database=database), site=site)
     assert greeting(server) == {"message": "Hello, Ada! Hello, Ada! Hello, Ada!"}
     with server.admin() as admin:
         key = admin.post("/api-keys", json={"user_id": "ada", "permissions": ["greetings.forget"]}).json()["api_key"]
+        state = {"type": "user", "data": {"visits": 1}}
+        assert admin.put("/state/user_ada", json=state).status_code == 201
+        assert admin.get("/state/user_ada/history").json()["history"][0]["transition"] == "create"
     with server.client(key) as ada:
         assert ada.post("/actions/greetings.forget", json={"name": "Ada"}).status_code == 200
         assert ada.get("/managers").status_code == 403
