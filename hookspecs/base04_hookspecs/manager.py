@@ -35,6 +35,13 @@ class Manager(ABC):
             ManagerUnavailable: a backend cannot be reached; the host tries again with a fresh instance.
         """
 
+    async def take_over(self, previous: Manager) -> None:  # noqa: B027 - deliberately optional
+        """Take on what others have registered with the instance whose place this one takes.
+
+        Called once, after ``start`` and before this instance serves. ``previous``, of the same role and perhaps of
+        another provider, is in use until its last call has ended, and is stopped then.
+        """
+
     async def stop(self) -> None:  # noqa: B027 - deliberately optional
         """Close everything that was opened. Called once, also after a ``start`` that failed or was cancelled."""
 

@@ -36,7 +36,7 @@ from base04.pipeline import Pipeline, Record, WorkerPool
 from base04.recovery import Recovery
 from base04.renewal import Renewal
 from base04.resolution import Plan
-from base04.retirement import Retirement
+from base04.retirement import Retirement, hand_over
 from base04.rotation import Rotation
 from base04.selection import Selection
 from base04.settings import HostSettings, load_settings
@@ -203,6 +203,8 @@ class AppManager(ManagerAccessors):
         if isinstance(websocket, WebSocketManager):
             websocket.bind(self.run_action)
             websocket.bind_authorizers(generation.contributions.authorize_room)
+        if self._generation is not None:
+            await hand_over(self._generation, generation)
         previous, self._generation = self._generation, generation
         self._blueprint = blueprint or self._blueprint
         known = {id(item.manager) for item in self._start_order}

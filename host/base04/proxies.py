@@ -23,7 +23,7 @@ T = TypeVar("T")
 LIVENESS_INTERVAL_S: Final = 1.0
 """How often a caller that waits looks whether the loop that is to answer still runs."""
 
-_HOST_ONLY: Final = ("start", "stop")
+_HOST_ONLY: Final = ("start", "stop", "take_over")
 _END: Final = object()
 
 

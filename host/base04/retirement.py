@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from base04.generation import Generation
-from base04.lifecycle import stop_each
+from base04.lifecycle import stop_each, within
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
@@ -59,6 +59,18 @@ class Retirement:
                     self._app.forget(item)
                     for error in await stop_each([item]):
                         _log.error("a replaced manager failed to stop", error=str(error))
+
+
+async def hand_over(previous: Generation, current: Generation) -> None:
+    """Let new instances take on what others have registered with those whose place they take."""
+    for key, item in current.running.items():
+        before = previous.running.get(key)
+        if before is None or before.manager is item.manager:
+            continue
+        try:
+            await within(item.manager.take_over(before.manager))
+        except Exception:  # noqa: BLE001 - what cannot be taken on never keeps the change from happening; it is reported
+            _log.exception("a new instance did not take on what was registered", manager=str(key))
 
 
 def _is_new(plugin: str, here: Generation, there: Generation) -> bool:

@@ -254,6 +254,44 @@ async def test_manager_that_is_read_anew_sees_the_host_as_it_is_about_to_be(
         assert not app.action_discovery_manager.catalogue()
 
 
+async def test_what_plugins_registered_outlives_the_managers_that_they_registered_it_with(tmp_path: Path) -> None:
+    heard: list[tuple[str, object]] = []
+    stopped: list[str] = []
+
+    class Clerk:
+        @hookimpl
+        def startup(self) -> list[Any]:
+            async def begin(app: AppManager) -> None:
+                await app.hooks_manager.register_callback("bell", lambda **data: heard.append(("bell", data["who"])))
+                await app.services_manager.register_service(
+                    "desk", lambda: object(), stop=lambda _: stopped.append("desk")
+                )
+                state = app.get_state_manager()
+                await state.register_callback("note_*", lambda change: heard.append(("live", change["version"])))
+                await state.register_callback("note_*", note, name="clerk")
+
+            return [begin]
+
+    async def note(change: Any) -> None:
+        heard.append(("durable", change["version"]))
+
+    async with AppManager(settings_file(tmp_path), plugins=[("clerk", Clerk())]) as app:
+        desk = await app.services_manager.get_service("desk")
+        before = (app.hooks_manager, app.services_manager, app.get_state_manager())
+        for plugin in ("builtin-hooks", "builtin-services", "builtin-state"):
+            assert await app.reload_plugin(plugin)
+        after = (app.hooks_manager, app.services_manager, app.get_state_manager())
+        assert not set(map(id, before)) & set(map(id, after))
+        await until(lambda: not app.retired(app.generation))
+        assert await app.services_manager.get_service("desk") is desk
+        assert not stopped
+        await app.hooks_manager.trigger_hook("bell", who="ada")
+        await app.get_state_manager().register_state("note_1", "resource", {})
+        await until(lambda: {("bell", "ada"), ("live", 1), ("durable", 1)} <= set(heard))
+        assert len(heard) == 3, "and each is called once"
+    assert stopped == ["desk"]
+
+
 async def test_requests_go_on_while_managers_are_renewed_over_and_over(tmp_path: Path) -> None:
     settings = settings_file(tmp_path, "managers: {rate_limiter: {limits: {ip: 1000000/minute}}}")
     local_plugin(tmp_path, "always")

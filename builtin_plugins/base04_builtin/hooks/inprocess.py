@@ -10,6 +10,7 @@ from base04_builtin.callbacks import call, describe, qualified_name
 from base04_hookspecs.errors import InvalidInput
 from base04_hookspecs.health import HealthReport, health_report
 from base04_hookspecs.hooks import HookCallback, HookInfo, HooksManager
+from base04_hookspecs.manager import Manager
 
 log = structlog.get_logger()
 
@@ -44,8 +45,17 @@ class InProcessHooksManager(HooksManager):
 
     def __init__(self) -> None:
         self._hooks: dict[str, _Hook] = {}
+        self._handed_over = False
+
+    async def take_over(self, previous: Manager) -> None:
+        """Share all hooks with the previous instance, which lets them be when it stops."""
+        if isinstance(previous, InProcessHooksManager):
+            self._hooks = previous._hooks
+            previous._handed_over = True
 
     async def stop(self) -> None:
+        if self._handed_over:
+            return
         for hook in self._hooks.values():
             for listener in hook.listeners:
                 listener.active = False

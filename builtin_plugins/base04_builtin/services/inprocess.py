@@ -21,6 +21,7 @@ from base04_hookspecs.errors import (
     NotFound,
 )
 from base04_hookspecs.health import HealthReport, HealthStatus, health_report, worst
+from base04_hookspecs.manager import Manager
 from base04_hookspecs.services import ServiceHook, ServiceInfo, ServicesManager
 
 log = structlog.get_logger()
@@ -37,7 +38,13 @@ class InProcessServicesManager(ServicesManager):
         self._services: dict[str, Service] = {}
         self._started: list[Service] = []
         self._failures = 0
-        self._stopped = False
+        self._stopped = self._handed_over = False
+
+    async def take_over(self, previous: Manager) -> None:
+        """Share all services with the previous instance, which lets them run when it stops."""
+        if isinstance(previous, InProcessServicesManager):
+            self._services, self._started = previous._services, previous._started
+            previous._handed_over = True
 
     async def stop(self) -> None:
         """Stop all services, the one started last first.
@@ -46,6 +53,8 @@ class InProcessServicesManager(ServicesManager):
             ExceptionGroup: some did not stop; all others did.
         """
         self._stopped = True
+        if self._handed_over:
+            return
         await _cancel([one.starting for one in self._services.values() if one.starting is not None])
         errors: list[Exception] = []
         while self._started:

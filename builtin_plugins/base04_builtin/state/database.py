@@ -25,6 +25,7 @@ from base04_hookspecs import HealthReport, HealthStatus, health_report
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import InvalidInput, ManagerError, ManagerUnavailable, NotFound
 from base04_hookspecs.hooks import HooksManager
+from base04_hookspecs.manager import Manager
 from base04_hookspecs.redis import RedisManager
 from base04_hookspecs.state import (
     State,
@@ -73,6 +74,13 @@ class DatabaseStateManager(StateManager):
             await self._database.ensure_table(AGING_HISTORY)
         self._running = _Parts(self._settings, self._database, self._redis, self._published, carrying=carrying)
         await self._running.start()
+
+    async def take_over(self, previous: Manager) -> None:
+        """Call back whom the previous instance calls back, and know the transitions that it was told."""
+        if isinstance(previous, DatabaseStateManager):
+            self._transitions = previous._transitions
+            self._notifier.take_over(previous._notifier)
+            await self._parts.durable.take_over(previous._parts.durable)
 
     async def stop(self) -> None:
         """Wait for callbacks that are under way, and end."""

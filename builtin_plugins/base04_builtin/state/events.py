@@ -89,6 +89,11 @@ class DurableCallbacks:
         consumer.start()
         return True
 
+    async def take_over(self, previous: DurableCallbacks) -> None:
+        """Deliver to all to whom another one delivers; its leases end when it stops, and theirs begin."""
+        for name, consumer in previous._consumers.items():
+            await self.register(consumer.pattern, consumer.callback, name)
+
     async def unregister(self, pattern: str, callback: StateCallback) -> bool:
         """Deliver no more in this process; False where it did not."""
         for name, consumer in self._consumers.items():

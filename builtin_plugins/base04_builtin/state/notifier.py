@@ -44,6 +44,10 @@ class Notifier:
         listening.append(callback)
         return True
 
+    def take_over(self, previous: Notifier) -> None:
+        """Call back whom another one calls back, from now on and with what it is told later."""
+        self._callbacks = previous._callbacks
+
     def unregister(self, pattern: str, callback: StateCallback) -> bool:
         """Stop listening; False where it did not."""
         listening = self._callbacks.get(pattern, [])
