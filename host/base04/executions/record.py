@@ -30,7 +30,7 @@ def history_rows(notes: Sequence[Note]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, (context, status, began, duration, error) in enumerate(notes):
         principal, request_id = context.principal, context.request_id
-        row = {
+        row: dict[str, Any] = {
             "id": moment(began) + ends[10 * number : 10 * number + 10],
             "action": context.action,
             "status": status,
