@@ -61,7 +61,10 @@ def violated(error: RateLimited) -> list[str]:
 
 
 def _policies_of(states: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], Header, bytes]:
-    return _policies(*(state[name] for state in states for name in ("limit_type", "limit", "window")))
+    limits: list[str | int] = []
+    for state in states:
+        limits += (state["limit_type"], state["limit"], state["window"])
+    return _policies(*limits)
 
 
 @lru_cache(maxsize=1024)
