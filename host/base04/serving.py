@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
 import uvicorn
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 Ready = Callable[[str], Awaitable[None]]
 """Called with the URL once the host serves."""
+
+_YOUNG: Final = 10_000
+"""How many objects are made before cycles are looked for: a few hundred requests make so many, and hardly any cycle."""
 
 _log = structlog.get_logger()
 
@@ -171,6 +174,7 @@ async def _announce(
 ) -> None:
     await server.listening.wait()
     gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of the throughput
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url = f"http://{host}:{listener.getsockname()[1]}"
     manager.folder.announce(url)

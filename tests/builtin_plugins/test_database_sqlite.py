@@ -17,7 +17,7 @@ import pytest
 from base04.testing.conformance.database import ADA, PEOPLE, SqlConformance, insert
 from base04_builtin.database import database_providers
 from base04_builtin.database.sqlite import SqliteDatabaseManager, SqliteSettings
-from base04_hookspecs.database import Column, DatabaseManager, TableSchema
+from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
 from base04_hookspecs.errors import (
     ConfigurationError,
     Conflict,
@@ -569,3 +569,42 @@ async def test_migration_lock_of_another_process_is_bounded(path: Path) -> None:
     await manager.stop()
     process.kill()
     process.communicate(timeout=60)
+
+
+async def test_many_inserts_are_all_there_in_one_transaction_with_other_operations(
+    manager: SqliteDatabaseManager,
+) -> None:
+    await manager.ensure_table(PEOPLE)
+    rows = [insert(id=f"{number:03}", age=number) for number in range(217)]
+    named = [insert(id=f"named {number}", email=f"{number}@example.org") for number in range(12)]
+    change: Operation = {
+        "type": "update",
+        "table": PEOPLE.name,
+        "where": {"id": "110"},
+        "data": {"age": -1},
+        "expect": 1,
+    }
+    await manager.execute_transaction([*rows[:130], change, *rows[130:], *named])
+    found = await manager.find(PEOPLE.name, {"age": {"ne": None}}, ["id"])
+    assert [row["age"] for row in found] == [-1 if number == 110 else number for number in range(217)]
+    assert await manager.count(PEOPLE.name, {"email": {"prefix": ""}}) == 12
+
+
+@pytest.mark.parametrize("taken", [0, 57, 99, 100, 216])
+async def test_row_that_is_refused_among_many_is_named_and_nothing_is_done(
+    manager: SqliteDatabaseManager, taken: int
+) -> None:
+    await manager.ensure_table(PEOPLE)
+    await manager.execute_transaction([insert(id=f"{taken:03}", age=1000)])
+    with pytest.raises(Conflict, match=f"The operation {taken + 1} of 217 is refused"):
+        await manager.execute_transaction([insert(id=f"{number:03}", age=number) for number in range(217)])
+    assert [row["age"] for row in await manager.find(PEOPLE.name)] == [1000]
+
+
+async def test_inserts_that_expect_otherwise_fail_as_they_would_by_themselves(manager: SqliteDatabaseManager) -> None:
+    await manager.ensure_table(PEOPLE)
+    operations = [insert(id=f"{number:03}") for number in range(40)]
+    operations[25]["expect"] = 0
+    with pytest.raises(Conflict, match="operation 26 of 40 touched 1 rows where 0 were expected"):
+        await manager.execute_transaction(operations)
+    assert await manager.count(PEOPLE.name) == 0

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 import execution_kit as kit
 from base04.app_manager import AppManager
-from base04.executions.record import history_row
+from base04.executions.record import history_rows
 from base04.executions.table import ExecutionQuery, ExecutionTable
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import Conflict, InvalidInput, ManagerUnavailable, NotFound
@@ -333,7 +333,7 @@ async def test_retention_deletes_what_is_old_and_what_is_too_much_and_keeps_what
         now, days = time.time(), 86400
         ages = [0, 1, 2, 2 * days, 3 * days]
         context = dataclasses.replace(CONTEXT, action="pack.add")
-        rows = [history_row(context, "succeeded", now - age, 0.1, None) for age in ages]
+        rows = history_rows([(context, "succeeded", now - age, 0.1, None) for age in ages])
         old = {**rows[-1], "id": "0" * 46, "status": "running"}
         await app.executions.table.add([*rows, old])
         assert await app.executions.sweep() == 3

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from base04.app_manager import AppManager
-from base04.executions.record import history_row
+from base04.executions.record import history_rows
 from base04.executions.table import ExecutionQuery
 from base04_hookspecs.context import RequestContext
 from execution_kit import ADA, client, host, new_gates
@@ -114,7 +114,7 @@ async def test_history_of_all_hosts_is_listed_in_pages_and_swept(hosts: Hosts) -
         await app.executions.history.written()
     table = hosts[0].executions.table
     old = RequestContext("request-0", ADA, None, "cli", "pack.add")
-    await table.add([history_row(old, "failed", 1_000_000_000.0, 0.5, ValueError("old"))])
+    await table.add(history_rows([(old, "failed", 1_000_000_000.0, 0.5, ValueError("old"))]))
     first, more = await hosts[1].executions.query(ExecutionQuery(action="pack.*", user_id="ada", limit=2))
     assert more is not None
     rest, end = await hosts[1].executions.query(ExecutionQuery(before=more))

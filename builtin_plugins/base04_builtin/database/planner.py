@@ -11,7 +11,7 @@ from base04_builtin.database.dialects import Dialect
 from base04_builtin.database.names import check_name
 from base04_builtin.database.operations import check_keys, natural
 from base04_builtin.database.requests import Query, Rows, Step
-from base04_builtin.database.templates import Slot, Template, are_natural, find_shape, operation_shape, slot
+from base04_builtin.database.templates import Plain, Slot, Template, are_natural, find_shape, operation_shape, slot
 from base04_builtin.database.values import Stored, from_stored, to_stored
 from base04_hookspecs.database import ColumnType, TableSchema
 from base04_hookspecs.errors import InvalidInput
@@ -203,7 +203,8 @@ class TablePlanner:
         slots += [Slot(place, _as_it_is) for place in range(len(slots), len(compiled.order))]
         if len(self._templates) >= _TEMPLATES:
             self._templates.clear()
-        self._templates[known] = Template(compiled.sql, compiled.bind(slots), single, self._declared)
+        plain = Plain.of(compiled.order, [self.type_of(name) for name, _ in names], self._max_bytes)
+        self._templates[known] = Template(compiled.sql, compiled.bind(slots), single, self._declared, plain)
 
     def _key(self, where: Any, place: str) -> dict[str, Any]:
         found = list(conditions(where, self.column))

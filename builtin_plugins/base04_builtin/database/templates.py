@@ -7,7 +7,9 @@ is an optimist: in any doubt it gives up, and the planner says what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 from base04_builtin.database.requests import Step
@@ -19,6 +21,12 @@ _MOST: Final = 2**63 - 1
 _PLAIN: Final = frozenset({str, int, float, bool, bytes})
 _LISTS: Final = frozenset({list, tuple, type(None)})
 _NONE: Final[dict[str, Any]] = {}
+_BOUND_AS_THEY_ARE: Final[dict[ColumnType | None, type]] = {
+    "string": str,
+    "text": str,
+    "float": float,
+    "timestamp": float,
+}
 
 
 class Slot(NamedTuple):
@@ -28,16 +36,66 @@ class Slot(NamedTuple):
     convert: Converter
 
 
+class Plain:
+    """Values that are bound as they are: texts and floats, of which all are looked at together.
+
+    Args:
+        order: which of the values each placeholder takes.
+        types: the type of the column for each of the values.
+        max_bytes: the most that one text may take.
+    """
+
+    __slots__ = ("_classes", "_max_bytes", "_numbers", "_ordered", "_texts")
+
+    def __init__(self, order: Sequence[int], types: Sequence[ColumnType | None], max_bytes: int) -> None:
+        self._classes = [_BOUND_AS_THEY_ARE[of] for of in types]
+        texts = [place for place, of in enumerate(self._classes) if of is str]
+        numbers = [place for place, of in enumerate(self._classes) if of is float]
+        self._texts, self._numbers = _getter(texts), _getter(numbers)
+        self._ordered = None if [*order] == [*range(len(types))] else _getter(order)
+        self._max_bytes = max_bytes
+
+    @staticmethod
+    def of(order: Sequence[int], types: Sequence[ColumnType | None], max_bytes: int) -> Plain | None:
+        """Return it for columns whose values can be bound as they are; None where that is not worth it."""
+        worth = len(order) == len(types) > 2 and all(of in _BOUND_AS_THEY_ARE for of in types)
+        return Plain(order, types, max_bytes) if worth else None
+
+    def bind(self, values: Sequence[Any]) -> tuple[Stored, ...] | None:
+        """Return what to bind, None in doubt."""
+        if [value.__class__ for value in values] != self._classes:
+            return None
+        text = "".join(self._texts(values))
+        if (
+            not text.isascii()
+            or "\0" in text
+            or len(text) > self._max_bytes
+            or not isfinite(sum(self._numbers(values)))
+        ):
+            return None
+        return tuple(values) if self._ordered is None else self._ordered(values)
+
+
+def _getter(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple([values[place] for place in places])
+
+
 class Template(NamedTuple):
-    """A statement for all requests of one shape."""
+    """A statement for all requests of one shape; ``plain`` is for most of their values, ``slots`` for all others."""
 
     sql: str
     slots: tuple[Slot, ...]
     single: bool = False
     table: str = ""
+    plain: Plain | None = None
 
     def bind(self, values: Sequence[Any]) -> tuple[Stored, ...] | None:
         """Return what to bind, None in doubt."""
+        bound = self.plain.bind(values) if self.plain is not None else None
+        if bound is not None:
+            return bound
         try:
             return tuple([convert(values[place]) for place, convert in self.slots])
         except (Refused, UnicodeEncodeError):

@@ -72,11 +72,15 @@ class Counts:
     Args:
         size: the bound.
         clock: returns the time in milliseconds since the epoch, and never goes back.
+
+    ``changes`` goes up where a tally that was found may not be the one to use any more: it was dropped, or counts by
+    another rule.
     """
 
     def __init__(self, size: int, clock: Callable[[], int] | None = None) -> None:
         self.size = size
         self.evicted = 0
+        self.changes = 0
         self.now_ms = clock or steady_clock()
         self.epoch_ms = self.now_ms()
         self._tallies: dict[str, OrderedDict[str | tuple[str], Tally]] = {
@@ -95,10 +99,12 @@ class Counts:
             tally.seen = True
         if tally.rule is not rule:
             tally.use(rule, self.now_ms() - self.epoch_ms)
+            self.changes += 1
         return tally
 
     def clear(self) -> None:
         """Forget everything."""
+        self.changes += 1
         for tallies in self._tallies.values():
             tallies.clear()
 
@@ -124,6 +130,7 @@ class Counts:
             name, tally = next(iter(tallies.items()))
             if tally.is_over(at, now):
                 del tallies[name]
+                self.changes += 1
             else:
                 tallies.move_to_end(name)
 
@@ -138,6 +145,7 @@ class Counts:
         while len(self) >= self.size:  # more than once where the bound was lowered
             self._largest().popitem(last=False)
             self.evicted += 1
+            self.changes += 1
 
     def _largest(self) -> OrderedDict[str | tuple[str], Tally]:
         return max(self._tallies.values(), key=len)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from base04_builtin.rate_limiter.counts import Counts, Tally
 from base04_builtin.rate_limiter.identifiers import Subject
@@ -12,6 +12,8 @@ from base04_builtin.rate_limiter.plan import SHADOW, WATCHED, AutoBanPlan
 from base04_builtin.rate_limiter.replies import Ban, read_result
 from base04_builtin.rate_limiter.settings import GcraRateLimiterSettings
 from base04_hookspecs.rate_limiter import LimitState, RateLimit, RateLimitResult
+
+_KNOWN: Final = 4096
 
 
 class LocalCheck:
@@ -39,6 +41,7 @@ class LocalCheck:
         self._bans = bans
         self._on_ban = on_ban
         self._levels = Levels(settings, counts.find, share)
+        self._known: dict[tuple[Any, ...], tuple[int, Sequence[RateLimit] | None, list[Tally]]] = {}
 
     def check(
         self,
@@ -48,7 +51,7 @@ class LocalCheck:
         cost: int,
     ) -> RateLimitResult:
         """Consume from each limit on the way, which is what most calls come to; give it back if one refuses."""
-        tallies = self._levels.of_call(limit_types, identifiers, limits)
+        tallies = self._of_call(limit_types, identifiers, limits)
         counts = self._counts
         now = counts.now_ms()
         if self._bans and not self._bans.keys().isdisjoint(tally.subject.entry for tally in tallies):
@@ -89,6 +92,33 @@ class LocalCheck:
         """Forget what an identifier has consumed; False where there was nothing."""
         tally = self._levels.of_identifier(limit_type, identifier)
         return tally.forget(self._counts.now_ms() - self._counts.epoch_ms)
+
+    def _of_call(
+        self,
+        limit_types: Sequence[str],
+        identifiers: Mapping[str, str] | None,
+        limits: Mapping[str, Sequence[RateLimit]] | None,
+    ) -> list[Tally]:
+        """Return the tallies of a call; those of earlier calls by the same caller are remembered."""
+        if not identifiers or limit_types.__class__ is not tuple or tuple(identifiers) != limit_types:
+            return self._levels.of_call(limit_types, identifiers, limits)
+        last = None
+        if limits:
+            last = limits.get(limit_types[-1])
+            if last.__class__ is not tuple or len(limits) > 1:
+                return self._levels.of_call(limit_types, identifiers, limits)
+        key = (limit_types, *identifiers.values())
+        known = self._known.get(key)
+        if known is not None and known[0] == self._counts.changes and known[1] is last:
+            for tally in known[2]:
+                tally.seen = True  # as when it is found
+            return known[2]
+        tallies = self._levels.of_call(limit_types, identifiers, limits)
+        if all(identifiers.values()) and all(tally.subject.is_short for tally in tallies):
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[key] = (self._counts.changes, last, tallies)
+        return tallies
 
     def _weigh(self, tallies: Sequence[Tally], cost: int, now: int) -> RateLimitResult:
         """Check all limits, then consume from all that are not to be passed over, or from none."""

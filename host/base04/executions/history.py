@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from base04.executions.record import history_row
+from base04.executions.record import Note, history_rows
 from base04.executions.table import ExecutionTable
 from base04.failures import Status
 from base04_hookspecs.context import RequestContext
@@ -24,8 +24,6 @@ _FLOODED: Final = 2
 
 _log = structlog.get_logger()
 
-_Note = tuple[RequestContext, Status, float, float, BaseException | None]
-
 
 class History:
     """Notes runs, and writes them shortly afterwards.
@@ -37,7 +35,7 @@ class History:
     def __init__(self, table: Callable[[], ExecutionTable | None], size: int) -> None:
         self._table = table
         self._size = size
-        self._waiting: deque[_Note] = deque()
+        self._waiting: deque[Note] = deque()
         self._writer: asyncio.Task[None] | None = None
         self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
@@ -119,9 +117,8 @@ class History:
         table = self._table()
         if table is None:  # a host without a database keeps no history
             return True
-        rows = [history_row(*note) for note in notes]
         try:
-            await table.add(rows)
+            await table.add(history_rows(notes))
         except Conflict:  # an earlier attempt, whose outcome was not known, had written them
             return True
         except (ManagerUnavailable, OutcomeUnknown, asyncio.CancelledError) as error:

@@ -3,35 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 
 from base04.executions.table import INSIDE, ExecutionStatus
 from base04.failures import Status
-from base04.time_ids import new_id
+from base04.time_ids import moment, new_id
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import Principal, RequestContext
 
 _LONGEST: Final = 255
 
 
-def history_row(
-    context: RequestContext, status: Status, began: float, duration: float, error: BaseException | None
-) -> dict[str, Any]:
-    """Return the row of a run that has ended; what is null is left out, which is quicker to write."""
-    row = {
-        "id": new_id(began),
-        "status": status,
-        "mode": "wait",
-        **_who(context),
-        "created_at": began,
-        "duration": duration,
-        "error": error_of(error, context.request_id),
-    }
-    return {name: value for name, value in row.items() if value is not None}
+Note = tuple[RequestContext, Status, float, float, BaseException | None]
+"""A run that has ended: in which context, how, when it began, how long it took in seconds, and its error."""
+
+
+def history_rows(notes: Sequence[Note]) -> list[dict[str, Any]]:
+    """Return the rows of runs that have ended; columns that would be null are left out."""
+    ends = secrets.token_hex(5 * len(notes))
+    rows: list[dict[str, Any]] = []
+    for number, (context, status, began, duration, error) in enumerate(notes):
+        principal, request_id = context.principal, context.request_id
+        row: dict[str, Any] = {
+            "id": moment(began) + ends[10 * number : 10 * number + 10],
+            "action": context.action,
+            "status": status,
+            "mode": "wait",
+            "source": context.source,
+            "request_id": request_id if len(request_id) <= _LONGEST else request_id[:_LONGEST],
+            "created_at": began,
+            "duration": duration,
+        }
+        if principal.user_id is not None:
+            row["user_id"] = principal.user_id[:_LONGEST]
+        if principal.api_key_id is not None:
+            row["api_key_id"] = principal.api_key_id[:_LONGEST]
+        if context.client_ip is not None:
+            row["client_ip"] = context.client_ip[:_LONGEST]
+        if error is not None:
+            row["error"] = error_of(error, request_id)
+        rows.append(row)
+    return rows
 
 
 def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext) -> dict[str, Any]:

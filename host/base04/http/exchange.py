@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Mapping, Sequence
 from random import getrandbits
+from time import time_ns
 from typing import Any, Final
 
 from starlette.types import Message, Scope, Send
@@ -31,7 +32,9 @@ class Exchange:
         if given is not None and _REQUEST_ID.match(given):
             self.request_id = given.decode()
         else:
-            self.request_id = f"{getrandbits(128):032x}"  # tells requests apart, and protects nothing
+            # It tells requests apart, and protects nothing. It begins with the time, because an index of such ids grows
+            # at its end, which costs a database half of what ids in any order would.
+            self.request_id = f"{time_ns():016x}{getrandbits(64):016x}"
         self.answered = False
         self.status = 0
         self.limits: Sequence[Mapping[str, Any]] = ()

@@ -5,10 +5,10 @@ Names are Strings, numbers are integers.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from math import ceil
 from typing import Any, Final
 
 from base04_hookspecs.errors import RateLimited
@@ -24,22 +24,22 @@ def limit_headers(states: Sequence[Mapping[str, Any]]) -> list[Header]:
     limits: list[str | int] = []
     standing: list[int] = []
     for state in states:
-        limits += state["limit_type"], state["limit"], state["window"]
-        standing += state["remaining"], math.ceil(state["reset_after"])
+        limits += (state["limit_type"], state["limit"], state["window"])
+        standing += (state["remaining"], ceil(state["reset_after"]))
     _, policy, form = _policies(*limits)
     return [policy, (b"ratelimit", form % (*standing,))]
 
 
 def refusal_headers(error: RateLimited) -> dict[str, str]:
     """Say which limits refused. ``t`` is when some of it is there again, and never after ``Retry-After``."""
-    wait = max(1, math.ceil(error.retry_after))
+    wait = max(1, ceil(error.retry_after))
     headers = {"retry-after": str(min(wait, _LARGEST))}
     states = [state for state in error.limits if state["window"]]
     if not states:
         return headers
     names, policy, _ = _policies_of(states)
     refused = [
-        f"{name};r=0;t={min(wait, max(1, math.ceil(state['reset_after'])))}"
+        f"{name};r=0;t={min(wait, max(1, ceil(state['reset_after'])))}"
         for name, state in zip(names, states, strict=True)
         if state["limit_type"] in error.exceeded and state["remaining"] == 0
     ]
@@ -61,7 +61,10 @@ def violated(error: RateLimited) -> list[str]:
 
 
 def _policies_of(states: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], Header, bytes]:
-    return _policies(*(state[name] for state in states for name in ("limit_type", "limit", "window")))
+    limits: list[str | int] = []
+    for state in states:
+        limits += (state["limit_type"], state["limit"], state["window"])
+    return _policies(*limits)
 
 
 @lru_cache(maxsize=1024)

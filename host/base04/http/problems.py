@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -43,6 +43,8 @@ _HTTP_TITLES: Final = {
 }
 
 
+_PROBLEM: Final = "application/problem+json"
+
 _LIMITED: Final = "https://iana.org/assignments/http-problem-types#"
 """Where draft-ietf-httpapi-ratelimit-headers-11 registers its problem types."""
 
@@ -51,6 +53,19 @@ _LIMIT_KINDS: Final = {
     False: ("quota-exceeded", "Too many requests"),
 }
 """By whether the caller is banned."""
+
+
+class _ProblemAnswer(Response):
+    """A problem, made with less to do than a response usually is, for there may be a flood."""
+
+    media_type = _PROBLEM
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Write the fields."""
+        self.raw_headers = [
+            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()
+        ]
+        self.raw_headers += [(b"content-length", b"%d" % len(self.body)), (b"content-type", _PROBLEM.encode())]
 
 
 def problem(
@@ -78,7 +93,7 @@ def _problem(status: int, kind: str, title: str, detail: str, request_id: str) -
 
 
 def _answer(members: dict[str, Any], headers: dict[str, str] | None) -> Response:
-    return Response(orjson.dumps(members, default=str), members["status"], headers, "application/problem+json")
+    return _ProblemAnswer(orjson.dumps(members, default=str), members["status"], headers)
 
 
 def problem_of(error: Exception, request_id: str) -> Response | None:

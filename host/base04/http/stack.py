@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
@@ -83,12 +84,13 @@ class Frame:
             await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
         finally:
             if scope["type"] == "http":
-                path = _path_below_root(scope)
+                path = _path_below_root(scope) if scope.get("root_path") else scope["path"]
                 self._answered(_route_of(path), scope["method"], exchange.status, perf_counter() - began)
             # The server's send knows the scope: without this every request would be left to the garbage collector.
             scope.pop(SCOPE_KEY, None)
 
 
+@lru_cache(maxsize=1024)
 def _route_of(path: str) -> str:
     """Return the group of routes that a path belongs to, for counting: never what a client can make up."""
     head = path.split("/", 2)[1]

@@ -23,12 +23,6 @@ class Durations:
     seconds: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
 
-    def add(self, seconds: float) -> None:
-        """Count one more."""
-        self.total += 1
-        self.seconds += seconds
-        self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
-
 
 class Counts:
     """Answers by route, method and status, and runs of actions by name and outcome."""
@@ -45,7 +39,9 @@ class Counts:
         found = self.requests.get(key)
         if found is None:
             found = _made(self.requests, key, (route, OTHERS, status))
-        found.add(seconds)
+        found.total += 1
+        found.seconds += seconds
+        found.buckets[bisect_left(BUCKETS_S, seconds)] += 1
 
     def ran(self, action: str, outcome: str, seconds: float) -> None:
         """Count a run of an action."""
@@ -53,7 +49,9 @@ class Counts:
         found = self.actions.get(key)
         if found is None:
             found = _made(self.actions, key, (OTHERS, outcome))
-        found.add(seconds)
+        found.total += 1
+        found.seconds += seconds
+        found.buckets[bisect_left(BUCKETS_S, seconds)] += 1
 
 
 def _made(table: dict[Any, Durations], key: Any, together: Any) -> Durations:

@@ -16,6 +16,7 @@ from base04_builtin.database.ddl import OWN_PREFIX
 from base04_builtin.database.requests import EnsureTable, Query, Request, Rows, Step, Transaction
 from base04_builtin.database.sqlite.errors import breaks_connection, primary_code, translated
 from base04_builtin.database.sqlite.job import Outcome
+from base04_builtin.database.sqlite.rows import joined, like
 from base04_builtin.database.sqlite.settings import SqliteSettings
 from base04_builtin.database.sqlite.tables import ensure_table
 from base04_hookspecs.errors import Conflict, InvalidInput, ManagerError, ManagerUnavailable, OutcomeUnknown
@@ -215,13 +216,28 @@ class SqliteSession:
         return Outcome(True)
 
     def _steps(self, steps: tuple[Step, ...]) -> bool:
-        for step in steps:
+        first = 0
+        while first < len(steps):
+            count = like(steps, first)
+            if count > 1 and self._insert(steps[first : first + count]):
+                first += count
+                continue
+            step = steps[first]
+            first += 1
             touched = self._step(step)
             if step.expect is not None and touched != step.expect:
                 raise Conflict(
                     f"The operation {step.place} touched {touched} rows where {step.expect} were expected; "
                     "nothing was done."
                 )
+        return True
+
+    def _insert(self, steps: Sequence[Step]) -> bool:
+        """Insert the rows of steps by one statement; False where one is refused, and nothing was done."""
+        try:
+            self._changes.execute(*joined(steps))
+        except sqlite3.IntegrityError:  # whose row it is shows when each is inserted by itself
+            return False
         return True
 
     def _step(self, step: Step) -> int:
