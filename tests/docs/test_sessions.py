@@ -27,7 +27,7 @@ SETUP: dict[str, tuple[tuple[Path, ...], Path | None]] = {
     "write-a-plugin.md": ((EXAMPLES / "hello_plugin", SAMPLES / "mailer"), EXAMPLES / "office"),
     "swap-a-manager.md": ((SAMPLES / "limits_rate_limiter",), EXAMPLES / "swap"),
     "run-actions.md": ((), EXAMPLES / "jobs"),
-    "write-an-action-pack.md": ((), EXAMPLES / "pack"),
+    "write-an-action-pack.md": ((SAMPLES / "library",), EXAMPLES / "pack"),
 }
 """For each page with a session: what is installed, and the files that lie in the folder."""
 
