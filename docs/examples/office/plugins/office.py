@@ -1,4 +1,4 @@
-"""A local plugin with every host-wide hook."""
+"""A local plugin with every host-wide hook that has no example of its own."""
 
 from __future__ import annotations
 
