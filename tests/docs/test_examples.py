@@ -223,6 +223,7 @@ async def test_every_hook_of_the_office_takes_part(pack: Path) -> None:
         await manager.run_action("notes.add", {"text": "  Buy milk  "}, principal=ada)
         (note,) = await manager.run_action("notes.search", {"tag": "todo"}, principal=ada)
         assert note["text"] == "Buy milk"
+        assert await manager.run_action("office.nameplate", {"name": "Ada"}) == "Ada, floor 3"
         assert await manager.services_manager.get_service("office") == {"floor": 3}
         events = {hook["name"]: hook for hook in await manager.hooks_manager.list_hooks()}
         assert events["action.executed"]["callbacks"] == [f"{office.__name__}.on_executed"]

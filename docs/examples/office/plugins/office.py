@@ -113,6 +113,26 @@ def authenticate() -> Iterable[Authenticator]:
     yield by_badge
 
 
+# action_packs
+
+
+async def nameplate(name: str) -> str:
+    """Say what is to stand on a door."""
+    return f"{name}, floor 3"
+
+
+@hookimpl
+def action_packs() -> Iterable[dict[str, Any]]:
+    """Define a pack, whose handler is the function itself."""
+    action = {
+        "handler": nameplate,
+        "access": "public",
+        "parameters": {"name": {"type": "string"}},
+        "required": ["name"],
+    }
+    yield {"pack": "office", "version": "1.0.0", "actions": {"nameplate": action}}
+
+
 # before_action and after_action
 
 
