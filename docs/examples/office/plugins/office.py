@@ -1,4 +1,4 @@
-"""A local plugin with every host-wide hook that has no example of its own."""
+"""A local plugin with every host-wide hook."""
 
 from __future__ import annotations
 
