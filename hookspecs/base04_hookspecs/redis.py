@@ -91,6 +91,7 @@ class RedisManager(Manager):
     """
 
     role: ClassVar[str] = "redis"
+    one_for_all: ClassVar[bool] = True
 
     @abstractmethod
     async def ping(self) -> bool:

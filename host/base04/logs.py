@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -13,11 +13,11 @@ from base04.settings import LogSettings
 from base04_hookspecs.context import current_request
 
 
-def configure(settings: LogSettings) -> None:
+def configure(settings: LogSettings, **always: Any) -> None:
     """Set up structlog, and the standard library's logging for the libraries that use it.
 
     On a terminal lines are for people, elsewhere they are JSON, unless settings say otherwise. Tracebacks never show
-    the values of variables: those may be secrets.
+    the values of variables: those may be secrets. ``always`` is in every line.
     """
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
@@ -29,6 +29,7 @@ def configure(settings: LogSettings) -> None:
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         _add_request_id,
+        *([_adding(always)] if always else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         *([] if console else [structlog.processors.format_exc_info]),
@@ -36,7 +37,7 @@ def configure(settings: LogSettings) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -47,6 +48,15 @@ def configure(settings: LogSettings) -> None:
         )
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
+
+
+def _adding(always: Mapping[str, Any]) -> Any:
+    def add(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for name, value in always.items():
+            event.setdefault(name, value)
+        return event
+
+    return add
 
 
 def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
