@@ -72,6 +72,10 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
         found += _files(blueprint.settings, settings_file)
         found += _plugins(blueprint)
         plan = blueprint.plan
+        if blueprint.settings.server.workers > 1:
+            from base04.workers.sharing import refuse_what_is_not_shared
+
+            refuse_what_is_not_shared(blueprint, blueprint.settings.server.workers)
         found += _unused(blueprint, plan)
         found += _secrets(blueprint.settings, plan, settings_file)
         found += _servers(plan, blueprint.settings.data_dir)
