@@ -21,10 +21,12 @@ def routes(generation: Generation, app: AppManager) -> list[Route]:
     """Return the routes; they need the permission ``host.read``."""
 
     async def managers(request: Request) -> Response:
+        """List the managers: provider, where it came from, health, what depends on it."""
         demand(request, "host.read")
         return JSONAnswer({"managers": describe_managers(generation.plan, generation, app.health.latest)})
 
     async def graph(request: Request) -> Response:
+        """Show what depends on what; ``?format=mermaid`` draws it."""
         demand(request, "host.read")
         if request.query_params.get("format") == "mermaid":
             return PlainTextResponse(mermaid(generation.plan))
