@@ -10,7 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from base04 import AppManager
 from base04.discovery import discover
+from base04.graph import Graph, describe_graph
+from base04.graph.svg import svg
 from base04.settings import PluginSettings
 from base04_hookspecs.roles import ROLES
 from reference_source import (
@@ -25,6 +28,7 @@ from reference_source import (
     settings,
 )
 from reference_source.page import Page
+from reference_source.running import asked
 
 DOCS: Final = Path(__file__).parent
 
@@ -65,9 +69,18 @@ def _index(kinds: list[tuple[Page, str]], roles: list[tuple[Page, str]]) -> Iter
         yield from (f"### {page.title}", "", f"[{page.title}]({page.path}): {meaning}.", "")
 
 
+def files() -> dict[str, str]:
+    """Return all that is made: the pages, and the picture of what depends on what where nothing is chosen."""
+    return {**{page.path: page.text for page in pages()}, "images/graph.svg": svg(asked(_graph))}
+
+
+async def _graph(app: AppManager, _: object) -> Graph:
+    return describe_graph(app.plan)
+
+
 def outdated() -> list[str]:
-    """Return the paths of pages that are not what the code says, and of those that nothing makes any more."""
-    made = {page.path: page.text for page in pages()}
+    """Return the paths of files that are not what the code says, and of pages that nothing makes any more."""
+    made = files()
     there = {path.relative_to(DOCS).as_posix() for path in (DOCS / "reference").rglob("*.md")}
     wrong = [
         path for path, text in made.items() if not (DOCS / path).exists() or (DOCS / path).read_text("utf-8") != text
@@ -76,8 +89,8 @@ def outdated() -> list[str]:
 
 
 def main() -> None:
-    """Write all pages, and remove those that nothing makes any more."""
-    made = {page.path: page.text for page in pages()}
+    """Write all files, and remove pages that nothing makes any more."""
+    made = files()
     for old in (DOCS / "reference").rglob("*.md"):
         if old.relative_to(DOCS).as_posix() not in made:
             old.unlink()
@@ -85,7 +98,7 @@ def main() -> None:
         target = DOCS / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
-    sys.stdout.write(f"Wrote {len(made)} pages of the reference to {DOCS}.\n")
+    sys.stdout.write(f"Wrote {len(made)} files of the reference to {DOCS}.\n")
 
 
 if __name__ == "__main__":
