@@ -12,6 +12,7 @@ from typing import Any, Final
 from base04.app_manager import AppManager
 from base04.errors import StopError
 from base04.testing import proxy
+from base04.testing.fakes.clock import Clock
 from base04.testing.isolation import PluginChoice, isolated_settings, plugin_objects
 
 GRACE_S: Final = 5.0
@@ -23,8 +24,8 @@ _starting: contextvars.ContextVar[object] = contextvars.ContextVar("base04_testi
 class WatchedHost:
     """A host that knows which tasks are its own, so that those that outlive it can be named."""
 
-    def __init__(self, app: AppManager) -> None:
-        self.app = app
+    def __init__(self, app: AppManager, clock: Clock | None = None) -> None:
+        self.app, self._clock = app, clock
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def start(self) -> AppManager:
@@ -33,6 +34,8 @@ class WatchedHost:
         Raises:
             HostError, ManagerError: as ``AppManager.start`` does.
         """
+        if self._clock is not None and self.app.plan:  # imports the providers, whose time it is
+            self._clock.reach()
         before = asyncio.all_tasks()
         context = contextvars.copy_context()
         context.run(_starting.set, self)
@@ -123,9 +126,13 @@ class MakeApp:
     """The fixture ``make_app``: makes hosts of one test, each with a data folder of its own."""
 
     def __init__(
-        self, folder: Callable[[], Path], settings: Mapping[str, Any], plugins: Sequence[PluginChoice]
+        self,
+        folder: Callable[[], Path],
+        settings: Mapping[str, Any],
+        plugins: Sequence[PluginChoice],
+        clock: Clock | None = None,
     ) -> None:
-        self._folder, self._settings, self._plugins = folder, settings, plugins
+        self._folder, self._settings, self._plugins, self._clock = folder, settings, plugins, clock
         self._hosts: list[WatchedHost] = []
 
     def __call__(
@@ -148,7 +155,7 @@ class MakeApp:
         settings = self._settings if settings is None else settings
         plugins = self._plugins if plugins is None else plugins
         chosen = isolated_settings(settings, self._folder(), plugins)
-        host = WatchedHost(AppManager(chosen, plugins=plugin_objects(plugins), only=only))
+        host = WatchedHost(AppManager(chosen, plugins=plugin_objects(plugins), only=only), self._clock)
         return Opening(host, self._hosts.append)
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from base04.testing.actions import action_folders, action_plugins, action_settings, actions
+from base04.testing.fixtures.fakes import clock, clock_packages, fake_settings
 from base04.testing.fixtures.hosts import app_plugins, app_settings, async_fixtures, blocking_app, refused_fixtures
 from base04.testing.fixtures.servers import (
     ferretdb_server,
@@ -33,6 +34,9 @@ __all__ = [
     "app_plugins",
     "app_settings",
     "blocking_app",
+    "clock",
+    "clock_packages",
+    "fake_settings",
     "ferretdb_server",
     "postgres_database",
     "postgres_server",
