@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger()
 _draft: ContextVar[Blueprint | None] = ContextVar("base04_draft", default=None)
+
+running_hosts: Final[WeakKeyDictionary[AppManager, asyncio.AbstractEventLoop]] = WeakKeyDictionary()
+"""The hosts of this process that have started, and the loop of each: for tests, to find those that were forgotten."""
 
 
 class AppManager(ManagerAccessors):
@@ -159,6 +163,7 @@ class AppManager(ManagerAccessors):
                 for error in await asyncio.shield(self._wind_up()):
                     _log.warning("a manager failed to stop after a failed start", error=str(error))
                 raise
+            running_hosts[self] = asyncio.get_running_loop()
 
     async def _bring_up(self, plan: Plan) -> None:
         started = await start_all(plan, self, self.folder.path)
@@ -270,6 +275,7 @@ class AppManager(ManagerAccessors):
         self._workers.close()
         self._generation, self._start_order = None, []
         self.folder.release()
+        running_hosts.pop(self, None)
         return errors
 
     async def _end_background_work(self) -> None:
