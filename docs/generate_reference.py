@@ -190,7 +190,7 @@ def _host_hooks() -> Iterator[str]:
 
 def _imports() -> Iterator[str]:
     yield from ("## What every plugin imports", "", "These are in `base04_hookspecs`.", "")
-    for item in (provider.Provider, markers.Use, context.Principal, context.RequestContext):
+    for item in (provider.Provider, markers.Use, markers.Since, context.Principal, context.RequestContext):
         yield from _class(item)
     for function in (context.current_request, context.grants, health.health_report):
         yield from _function(function)
