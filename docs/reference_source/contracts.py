@@ -38,7 +38,7 @@ def imports() -> Page:
 
 def _imports() -> Iterator[str]:
     yield from ("These are in `base04_hookspecs`.", "", "## Values", "")
-    for item in (provider.Provider, markers.Use, context.Principal, context.RequestContext):
+    for item in (provider.Provider, markers.Use, markers.Since, context.Principal, context.RequestContext):
         yield from fields(item)
     yield from ("## Functions", "")
     for shown in (context.current_request, context.grants, health.health_report):

@@ -20,10 +20,11 @@ from base04.accessors import ManagerAccessors
 from base04.audit import AuditLog
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
+from base04.compatibility import may_be_outdated
 from base04.contributions import collect, collect_packs
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
-from base04.errors import StopError
+from base04.errors import HostError, StopError
 from base04.executions.executions import Executions
 from base04.failures import Status
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
@@ -107,6 +108,7 @@ class AppManager(ManagerAccessors):
         kept = self.settings.executions
         self.idempotency = Idempotency(self._default_database, kept.lease, kept.keep_answers)
         self._start_order: list[Running] = []
+        self._told: set[str] = set()
         self._workers = WorkerPool()
         self._slots = Slots()
 
@@ -212,6 +214,7 @@ class AppManager(ManagerAccessors):
             await hand_over(self._generation, generation)
         previous, self._generation = self._generation, generation
         self._blueprint = blueprint or self._blueprint
+        self._announce_outdated()
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
         await self.audit.adopt(generation)
@@ -274,6 +277,7 @@ class AppManager(ManagerAccessors):
         errors = await stop_each(self._start_order)
         self._workers.close()
         self._generation, self._start_order = None, []
+        self._told.clear()
         self.folder.release()
         running_hosts.pop(self, None)
         return errors
@@ -301,6 +305,22 @@ class AppManager(ManagerAccessors):
                     manager=str(choice.key),
                     by=str(choice.candidate),
                     instead_of=choice.replaces.provider.name,
+                )
+
+    def _announce_outdated(self) -> None:
+        """Tell once of each chosen provider that lacks something of its contract, however often things change."""
+        for item in self._blueprint.outdated:
+            if str(item) not in self._told:
+                self._told.add(str(item))
+                _log.warning(
+                    "a provider is written for an older contract",
+                    plugin=item.candidate.plugin.name,
+                    provider=item.candidate.provider.name,
+                    contract=item.candidate.role,
+                    written_for=item.candidate.provider.written_for,
+                    serves=item.serves,
+                    lacks=item.lacks,
+                    advice=str(item),
                 )
 
     async def take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
@@ -444,7 +464,23 @@ class AppManager(ManagerAccessors):
         for item in generation.running.values() if generation else ():
             candidate = item.node.choice.candidate
             running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
-        return [plugin.describe(running.get(name, [])) for name, plugin in self.discovery.plugins.items()]
+        warnings = self._warnings()
+        return [
+            plugin.describe(running.get(name, []), warnings.get(name, ()))
+            for name, plugin in self.discovery.plugins.items()
+        ]
+
+    def _warnings(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        if self._generation is None and not may_be_outdated(self.discovery.candidates):
+            return found  # a list of plugins imports no provider without need
+        try:
+            outdated = self.blueprint.outdated
+        except HostError:  # what keeps the host from starting is told where it is started
+            return found
+        for item in outdated:
+            found.setdefault(item.candidate.plugin.name, []).append(str(item))
+        return found
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""

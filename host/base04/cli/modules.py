@@ -30,6 +30,9 @@ def list_modules(ctx: typer.Context, as_json: JSONOption = False) -> None:
         return
     rows = ((item["name"], item["status"], item["source"], ", ".join(item["contributes"]["running"])) for item in found)
     print_table(("plugin", "status", "source", "provides now"), rows, empty="There are no plugins.")
+    for item in found:
+        for warning in item.get("warnings", ()):
+            sys.stdout.write(f"\n{item['name']}: {warning}\n")
 
 
 @group.command()
@@ -52,6 +55,8 @@ def _described(module: dict[str, Any]) -> Iterator[str]:
     yield f"  health: {module['health']['status']}, {module['health']['details']}"
     if module["reason"]:
         yield f"  reason: {module['reason']}"
+    for warning in module.get("warnings", ()):
+        yield f"  warning: {warning}"
     if module["error"]:
         yield module["error"].rstrip()
 
