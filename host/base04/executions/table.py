@@ -44,6 +44,7 @@ TABLE: Final = TableSchema(
         Column("owner", "string"),
         Column("lease_until", "timestamp"),
         Column("cancel", "boolean"),
+        Column("trace", "string"),
     ),
     primary_key=("id",),
     indexes=(("action", "id"), ("user_id", "id"), ("status", "id"), ("request_id",)),
@@ -51,21 +52,23 @@ TABLE: Final = TableSchema(
 """``id`` begins with the time it was made at, so that its order is that of executions.
 
 ``owner`` is the process that queued or performs it, which renews ``lease_until``; once that has passed, another may
-take it. ``arguments`` and ``principal`` are there until it has ended.
+take it. ``arguments`` and ``principal`` are there until it has ended. ``trace`` is the ``traceparent`` of the request
+that asked for it.
 """
 
-INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent")
+INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent", "trace")
 """What nobody is shown."""
 
 _LISTED: Final = tuple(column.name for column in TABLE.columns if column.name not in (*INSIDE, "result"))
 
 
-async def _create_table(database: DatabaseManager) -> None:
-    """The first migration."""
+async def _complete_table(database: DatabaseManager) -> None:
+    """Make the table, or add the columns that it lacks."""
     await database.ensure_table(TABLE)
 
 
-_MIGRATIONS: Final = (_create_table,)
+_MIGRATIONS: Final = (_complete_table, _complete_table)
+"""The first makes the table; the second brought ``trace``."""
 
 
 @dataclass(frozen=True, slots=True)
