@@ -24,7 +24,15 @@ from typer.main import get_command
 
 from base04.cli.program import program
 from base04.discovery import Discovery, discover
-from base04.settings import AuditSettings, HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
+from base04.settings import (
+    AuditSettings,
+    HostSettings,
+    LogSettings,
+    PluginSettings,
+    RoleSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
 from base04_hookspecs import app, context, errors, health, host_hooks, manager, markers, provider
 from base04_hookspecs.roles import ROLES
 from base04_hookspecs.settings import parse_duration
@@ -38,6 +46,7 @@ _HOST_SETTINGS: Final[dict[str, type[BaseModel]]] = {
     "plugins.": PluginSettings,
     "log.": LogSettings,
     "audit.": AuditSettings,
+    "telemetry.": TelemetrySettings,
     "managers.<role>.": RoleSettings,
 }
 _TYPES: Final = {

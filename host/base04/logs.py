@@ -10,6 +10,7 @@ import structlog
 
 from base04.settings import LogSettings
 from base04.telemetry.log_marks import add_marks, keep_to_one_line, write_traceback
+from base04.telemetry.log_sinks import hand_on
 
 
 def configure(settings: LogSettings) -> None:
@@ -28,6 +29,7 @@ def configure(settings: LogSettings) -> None:
         add_marks,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        hand_on,
         *([keep_to_one_line] if console else [structlog.processors.format_exc_info]),
     ]
     structlog.configure(

@@ -54,7 +54,8 @@ _log = structlog.get_logger()
 
 def build_stack(generation: Generation, app: AppManager) -> ASGIApp:
     """Compile what serves a generation: the host's own layers outside, then the plugins' middleware, then dispatch."""
-    return Frame(wrapped(Dispatch(generation, app), generation.contributions.middleware), app)
+    frame = Frame if app.telemetry is None else app.telemetry.frame
+    return frame(wrapped(Dispatch(generation, app), generation.contributions.middleware), app)
 
 
 class Frame:
