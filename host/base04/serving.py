@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -33,6 +34,9 @@ Ready = Callable[[str], Awaitable[None]]
 
 _YOUNG: Final = 10_000
 """How many objects are made before cycles are looked for: a few hundred requests make so many, and hardly any cycle."""
+
+_SWITCH_S: Final = 0.0005
+"""How long a thread that reads or imports, as for a change at run time, keeps the loop waiting; Python has 5 ms."""
 
 _log = structlog.get_logger()
 
@@ -173,6 +177,7 @@ async def _announce(
     manager: AppManager, server: HostServer, settings: ServerSettings, listener: socket.socket, on_ready: Ready | None
 ) -> None:
     await server.listening.wait()
+    sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of the throughput
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     host = f"[{settings.host}]" if ":" in settings.host else settings.host

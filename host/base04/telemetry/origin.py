@@ -60,13 +60,31 @@ def current_traceparent() -> TraceParent | None:
     return None if origin is None else TraceParent.read(origin[1])
 
 
+def trace_headers() -> dict[str, str]:
+    """Return the header fields that tell another service which trace a request to it belongs to."""
+    context = _present_context()
+    parent = current_traceparent()
+    headers = {} if parent is None else {"traceparent": str(parent)}
+    if context is not None and context.trace_state:
+        headers["tracestate"] = context.trace_state.to_header()
+    return headers
+
+
 def _present_span() -> TraceParent | None:
-    """Return the present span. Nothing is imported: where nobody has imported OpenTelemetry there is no span."""
+    context = _present_context()
+    if context is None:
+        return None
+    return TraceParent(f"{context.trace_id:032x}", f"{context.span_id:016x}", f"{context.trace_flags:02x}")
+
+
+def _present_context() -> Any:
+    """Return the context of the present span, None where there is none.
+
+    Nothing is imported for it: where nobody has imported OpenTelemetry there is no span.
+    """
     trace: Any = sys.modules.get("opentelemetry.trace")
     current = getattr(trace, "get_current_span", None)  # it may be about to be imported just now
     if current is None:
         return None
     context = current().get_span_context()
-    if not context.is_valid:
-        return None
-    return TraceParent(f"{context.trace_id:032x}", f"{context.span_id:016x}", f"{context.trace_flags:02x}")
+    return context if context.is_valid else None
