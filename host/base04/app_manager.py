@@ -40,9 +40,10 @@ from base04.renewal import Renewal
 from base04.resolution import Plan
 from base04.retirement import Retirement, hand_over
 from base04.rotation import Rotation
-from base04.selection import Selection
+from base04.selection import InstanceKey, Selection
 from base04.settings import HostSettings, load_settings
 from base04.slots import Slots
+from base04.telemetry.switch import telemetry_of
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
@@ -55,6 +56,8 @@ from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+
+    from base04.telemetry.telemetry import Telemetry
 
 _log = structlog.get_logger()
 _draft: ContextVar[Blueprint | None] = ContextVar("base04_draft", default=None)
@@ -111,6 +114,7 @@ class AppManager(ManagerAccessors):
         self._told: set[str] = set()
         self._workers = WorkerPool()
         self._slots = Slots()
+        self.telemetry: Telemetry | None = None
 
     # The way from entry points to running managers
 
@@ -157,9 +161,13 @@ class AppManager(ManagerAccessors):
             if self._generation is not None:
                 return
             plan = self.plan
+            telemetry = telemetry_of(self.settings.telemetry)
             self.folder.acquire()
             self._workers = WorkerPool()
+            self.telemetry = telemetry
             try:
+                if telemetry is not None:
+                    telemetry.start()
                 await self._bring_up(plan)
             except BaseException:
                 for error in await asyncio.shield(self._wind_up()):
@@ -168,7 +176,7 @@ class AppManager(ManagerAccessors):
             running_hosts[self] = asyncio.get_running_loop()
 
     async def _bring_up(self, plan: Plan) -> None:
-        started = await start_all(plan, self, self.folder.path)
+        started = await self.start_managers(plan)
         self._start_order = list(started.running.values())
         self._announce_replacements()
         await self.adopt(self.build(started))
@@ -181,6 +189,15 @@ class AppManager(ManagerAccessors):
         self._recovery.start()
         self._rotation.start()
 
+    async def start_managers(self, plan: Plan, *, reuse: Mapping[InstanceKey, Running] | None = None) -> Started:
+        """Start what a plan has, beside what is taken as it is.
+
+        Raises:
+            StartError: one that is required cannot start.
+        """
+        watch = None if self.telemetry is None else self.telemetry.watch
+        return await start_all(plan, self, self.folder.path, reuse=reuse, watch=watch)
+
     def build(self, started: Started) -> Generation:
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
         from base04.http.stack import build_stack
@@ -188,7 +205,8 @@ class AppManager(ManagerAccessors):
         discovery = self.discovery
         plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
         generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery), plugins)
-        generation.pipeline = Pipeline(
+        pipeline = Pipeline if self.telemetry is None else self.telemetry.pipeline
+        generation.pipeline = pipeline(
             GenerationManagers(generation),
             before=generation.contributions.before_action,
             after=generation.contributions.after_action,
@@ -278,6 +296,9 @@ class AppManager(ManagerAccessors):
         self._workers.close()
         self._generation, self._start_order = None, []
         self._told.clear()
+        if self.telemetry is not None:
+            await self.telemetry.stop()
+        self.telemetry = None
         self.folder.release()
         running_hosts.pop(self, None)
         return errors

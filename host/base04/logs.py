@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
 from base04.settings import LogSettings
-from base04_hookspecs.context import current_request
+from base04.telemetry.log_marks import add_marks, keep_to_one_line, write_traceback
+from base04.telemetry.log_sinks import hand_on
 
 
 def configure(settings: LogSettings) -> None:
     """Set up structlog, and the standard library's logging for the libraries that use it.
 
     On a terminal lines are for people, elsewhere they are JSON, unless settings say otherwise. Tracebacks never show
-    the values of variables: those may be secrets.
+    the values of variables: those may be secrets. Whatever callers send, it neither breaks a line nor makes one.
     """
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     console = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.processors.JSONRenderer()
     if console:
-        renderer = structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=write_traceback)
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
-        _add_request_id,
+        add_marks,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *([] if console else [structlog.processors.format_exc_info]),
+        hand_on,
+        *([keep_to_one_line] if console else [structlog.processors.format_exc_info]),
     ]
     structlog.configure(
         processors=[*shared, renderer],
@@ -47,10 +46,3 @@ def configure(settings: LogSettings) -> None:
         )
     )
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
-
-
-def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    request = current_request()
-    if request is not None:
-        event.setdefault("request_id", request.request_id)
-    return event

@@ -14,7 +14,15 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from base04.cli.program import program
-from base04.settings import AuditSettings, HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
+from base04.settings import (
+    AuditSettings,
+    HostSettings,
+    LogSettings,
+    PluginSettings,
+    RoleSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
 from base04_hookspecs import host_hooks
 from base04_hookspecs.roles import ROLES
 from docs_kit import DOCS, EXAMPLES, Block, blocks, example_files, exchanges, is_generated, pages
@@ -26,6 +34,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "server.": ServerSettings,
     "plugins.": PluginSettings,
     "log.": LogSettings,
+    "telemetry.": TelemetrySettings,
     "managers.<role>.": RoleSettings,
 }
 
@@ -133,6 +142,7 @@ def test_settings_page_shows_every_key_of_the_host() -> None:
         ("plugins", PluginSettings),
         ("log", LogSettings),
         ("audit", AuditSettings),
+        ("telemetry", TelemetrySettings),
     ):
         assert shown[section].keys() == model.model_fields.keys()
     keys = {key for role in shown["managers"].values() for key in role}
