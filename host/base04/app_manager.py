@@ -85,7 +85,7 @@ class AppManager(ManagerAccessors):
         only: Iterable[str] | None = None,
     ) -> None:
         loaded = load_settings(settings)
-        self.folder = DataFolder(loaded.data_dir)
+        self.folder = self._data_folder(loaded.data_dir)
         self.choices = ModuleChoices(self.folder.path)
         self._blueprint = Blueprint(
             loaded,
@@ -93,7 +93,7 @@ class AppManager(ManagerAccessors):
             extra_plugins=plugins,
             safe_mode=safe_mode,
             only=only,
-            disabled=frozenset() if safe_mode else self.choices.read(),
+            disabled=frozenset() if safe_mode else self._switched_off(),
         )
         self._drafts: set[Blueprint] = set()
         self.draining = False
@@ -115,6 +115,12 @@ class AppManager(ManagerAccessors):
         self._workers = WorkerPool()
         self._slots = Slots()
         self.telemetry: Telemetry | None = None
+
+    def _data_folder(self, path: Path) -> DataFolder:
+        return DataFolder(path)
+
+    def _switched_off(self) -> frozenset[str]:
+        return self.choices.read()
 
     # The way from entry points to running managers
 
@@ -477,6 +483,27 @@ class AppManager(ManagerAccessors):
     async def reload_plugin(self, name: str) -> bool:
         """Read everything anew, and renew what a plugin provides even where nothing has changed."""
         return await self._changeover.renew(name)
+
+    def admit(self, blueprint: Blueprint) -> None:
+        """Refuse what this host is not to become, before anything of it starts.
+
+        Raises:
+            HostError: it cannot serve; the message says why.
+        """
+
+    # What all processes of a host say together: here it is one
+
+    def whole_health(self, own: ApplicationHealth) -> ApplicationHealth:
+        """Return the health of the whole host, of which this process knows its own part."""
+        return own
+
+    async def whole_metrics(self, own: bytes) -> bytes:
+        """Return the metrics of the whole host, of which this process knows its own part."""
+        return own
+
+    def convergence(self) -> dict[str, Any]:
+        """Return what is told beside the answer to a change: which processes serve it."""
+        return {}
 
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
