@@ -25,7 +25,7 @@ from typer.main import get_command
 from base04.cli.program import program
 from base04.discovery import Discovery, discover
 from base04.settings import AuditSettings, HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
-from base04_hookspecs import app, context, errors, health, host_hooks, manager, markers, provider
+from base04_hookspecs import app, command_line, context, errors, health, host_hooks, manager, markers, provider
 from base04_hookspecs.roles import ROLES
 from base04_hookspecs.settings import parse_duration
 
@@ -192,10 +192,12 @@ def _imports() -> Iterator[str]:
     yield from ("## What every plugin imports", "", "These are in `base04_hookspecs`.", "")
     for item in (provider.Provider, markers.Use, context.Principal, context.RequestContext):
         yield from _class(item)
-    for function in (context.current_request, context.grants, health.health_report):
+    for function in (context.current_request, context.require_permission, context.grants, health.health_report):
         yield from _function(function)
     yield from _class(manager.Manager)
     yield from _methods(manager.Manager)
+    yield from _class(command_line.CommandSession)
+    yield from _methods(command_line.CommandSession)
     yield from ("### Errors", "", "All are in `base04_hookspecs.errors`.", "")
     tree = inspect.getdoc(errors) or ""
     yield from ("```text", inspect.cleandoc(tree.split("::", 1)[1].split("Messages never")[0]).strip(), "```", "")

@@ -219,6 +219,7 @@ async def test_every_hook_of_the_office_takes_part(pack: Path) -> None:
         assert {*described["contributes"]["hooks"]} == hooks - {"extra_providers"}
         answer = await http.get("/whoami")
         assert (answer.json(), answer.headers["x-served-by"]) == ({"user_id": None}, "office")
+        assert (await http.post("/knock")).status_code == 401
         await manager.run_action("notes.add", {"text": "  Buy milk  "}, principal=ada)
         (note,) = await manager.run_action("notes.search", {"tag": "todo"}, principal=ada)
         assert note["text"] == "Buy milk"
@@ -235,6 +236,7 @@ async def test_badge_proves_who_is_calling(folder: Path, monkeypatch: pytest.Mon
     async with manager, client(manager.serve) as http:
         assert (await http.get("/whoami", headers={"x-badge": "x7Kq"})).json() == {"user_id": "office"}
         assert (await http.get("/whoami", headers={"x-badge": "other"})).status_code == 401
+        assert (await http.post("/knock", headers={"x-badge": "x7Kq"})).status_code == 403
     assert await office.by_badge(Credentials({}, None)) is None
 
 
