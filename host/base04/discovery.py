@@ -18,7 +18,9 @@ from typing import Any, Final
 import pluggy
 import structlog
 
+from base04.compatibility import contract_fits
 from base04.errors import HostError
+from base04.installed import InstalledDistribution, InstalledPoint, InstalledPoints
 from base04.local_imports import LocalImports, file_stamp
 from base04.plugin import HOST_DISTRIBUTION, Candidate, Plugin
 from base04.settings import PluginSettings
@@ -112,8 +114,9 @@ def discover(
         previous: what was found before: local plugins whose files have changed since are imported anew.
     """
     discovery = Discovery(HookRegistry(), imports=LocalImports(previous.imports if previous is not None else None))
+    installed = InstalledPoints()
     loaders: list[tuple[Plugin, Callable[[], Any]]] = [
-        *_from_entry_points(settings, safe_mode, discovery),
+        *_from_entry_points(installed, settings, safe_mode, discovery),
         *([] if safe_mode else _from_folders(settings, discovery)),
         *((Plugin(name, "program", _target_of(item)), lambda item=item: item) for name, item in extra_plugins),
     ]
@@ -122,24 +125,25 @@ def discover(
             _leave_out(discovery, plugin, DISABLED, "disabled")
         else:
             _admit(discovery, plugin, load, previous.plugins.get(plugin.name) if previous is not None else None)
-    _find_action_sources(discovery, settings, safe_mode, disabled)
+    _find_action_sources(installed, discovery, settings, safe_mode, disabled)
     discovery.plugins = dict(sorted(discovery.plugins.items()))
     return discovery
 
 
 def _from_entry_points(
-    settings: PluginSettings, safe_mode: bool, discovery: Discovery
+    installed: InstalledPoints, settings: PluginSettings, safe_mode: bool, discovery: Discovery
 ) -> Iterator[tuple[Plugin, Callable[[], Any]]]:
-    points = [(_distribution_of(point), point) for point in importlib.metadata.entry_points(group=PLUGIN_GROUP)]
-    points.sort(key=lambda pair: (pair[0] != HOST_DISTRIBUTION, pair[1].name, pair[0]))
-    for distribution, point in points:
+    points = installed.of(PLUGIN_GROUP)
+    points.sort(key=lambda item: (item.distribution.name != HOST_DISTRIBUTION, item.name, item.distribution.name))
+    for point in points:
+        distribution = point.distribution.name
         built_in = distribution == HOST_DISTRIBUTION
         plugin = Plugin(
             name=point.name,
             source="builtin" if built_in else "installed",
             target=point.value,
             distribution=distribution,
-            version=point.dist.version if point.dist else "",
+            version=point.distribution.version,
         )
         denied = why_left_out(plugin.name, distribution, settings, safe_mode)
         if denied:
@@ -154,9 +158,9 @@ def _leave_out(discovery: Discovery, plugin: Plugin, reason: str, status: Module
     discovery.plugins[name] = plugin
 
 
-def _entry_point_loader(point: importlib.metadata.EntryPoint, plugin: Plugin) -> Callable[[], Any]:
+def _entry_point_loader(point: InstalledPoint, plugin: Plugin) -> Callable[[], Any]:
     def load() -> Any:
-        check_host_requirement(point.dist)
+        check_host_requirement(point.distribution)
         loaded = point.load()
         plugin.stamp = (plugin.version, file_stamp(getattr(sys.modules.get(point.module), "__file__", None)))
         return loaded
@@ -181,9 +185,9 @@ def _matches(patterns: Sequence[str], *names: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names if name)
 
 
-def check_host_requirement(distribution: importlib.metadata.Distribution | None) -> None:
+def check_host_requirement(distribution: InstalledDistribution) -> None:
     """Refuse a distribution whose own requirement on Base04 the running version does not meet."""
-    for text in (distribution.requires or []) if distribution else []:
+    for text in distribution.requires:
         if not text.lower().startswith(HOST_DISTRIBUTION):
             continue
         from packaging.requirements import InvalidRequirement, Requirement
@@ -310,30 +314,23 @@ def _checked_role(hook: str, role: str | None, provider: object) -> str:
         )
     if role is not None and provider.role not in (None, role):
         raise PluginRefused(f"The hook {hook!r} gave a provider of the role {provider.role!r}.")
-    serves = ROLES[role].contract_version if role is not None else provider.contract
-    if not contract_fits(provider.contract, serves):
+    if role is not None and not contract_fits(provider.written_for, serves := ROLES[role].contract_version):
         raise PluginRefused(
-            f"The provider {provider.name!r} is written for version {provider.contract} of the contract {role!r}, "
+            f"The provider {provider.name!r} is written for version {provider.written_for} of the contract {role!r}, "
             f"and this Base04 has version {serves}."
         )
     return role or str(provider.role)
 
 
-def contract_fits(written_for: str, serves: str) -> bool:
-    """Tell whether a provider written for one version works where another is served: same major, no newer minor."""
-    try:
-        wanted, have = ([int(part) for part in version.split(".")] for version in (written_for, serves))
-    except ValueError:
-        return False
-    return wanted[:1] == have[:1] and wanted <= have
-
-
 def _find_action_sources(
-    discovery: Discovery, settings: PluginSettings, safe_mode: bool, disabled: Container[str]
+    installed: InstalledPoints,
+    discovery: Discovery,
+    settings: PluginSettings,
+    safe_mode: bool,
+    disabled: Container[str],
 ) -> None:
-    points = importlib.metadata.entry_points(group=ACTION_GROUP)
-    for point in sorted(points, key=lambda item: (item.name, _distribution_of(item))):
-        distribution, version = _distribution_of(point), point.dist.version if point.dist else ""
+    for point in sorted(installed.of(ACTION_GROUP), key=lambda item: (item.name, item.distribution.name)):
+        distribution, version = point.distribution.name, point.distribution.version
         plugin = _plugin_of_pack(discovery, point)
         denied = why_left_out(point.name, distribution, settings, safe_mode)
         if denied:
@@ -344,7 +341,7 @@ def _find_action_sources(
             plugin.status, plugin.reason = "disabled", DISABLED
             continue
         try:
-            check_host_requirement(point.dist)
+            check_host_requirement(point.distribution)
         except PluginRefused as error:
             plugin.fail(str(error))
             _log.error("an action pack is left out", pack=point.name, distribution=distribution, reason=str(error))
@@ -355,20 +352,15 @@ def _find_action_sources(
         )
 
 
-def _plugin_of_pack(discovery: Discovery, point: importlib.metadata.EntryPoint) -> Plugin:
+def _plugin_of_pack(discovery: Discovery, point: InstalledPoint) -> Plugin:
     """Return the plugin that brings a pack; a distribution that has only packs counts as one, named after its pack."""
-    distribution = _distribution_of(point)
+    distribution = point.distribution.name
     for plugin in discovery.plugins.values():
         if plugin.distribution == distribution:
             return plugin
     name = point.name if point.name not in discovery.plugins else f"{point.name} ({distribution})"
-    version = point.dist.version if point.dist else ""
-    discovery.plugins[name] = Plugin(name, "installed", point.value, distribution, version)
+    discovery.plugins[name] = Plugin(name, "installed", point.value, distribution, point.distribution.version)
     return discovery.plugins[name]
-
-
-def _distribution_of(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist else ""
 
 
 def _target_of(item: object) -> str:

@@ -9,6 +9,7 @@ import structlog
 
 from base04.generation import Generation
 from base04.lifecycle import stop_each, within
+from base04_hookspecs.errors import NotSupported
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
@@ -69,6 +70,8 @@ async def hand_over(previous: Generation, current: Generation) -> None:
             continue
         try:
             await within(item.manager.take_over(before.manager))
+        except NotSupported:
+            _log.warning("a new instance does not take on what was registered, its provider cannot", manager=str(key))
         except Exception:  # noqa: BLE001 - what cannot be taken on never keeps the change from happening; it is reported
             _log.exception("a new instance did not take on what was registered", manager=str(key))
 

@@ -13,7 +13,7 @@ from base04.http.challenge import InvalidRequest
 from base04.limits import check_own_limits
 from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.context import ANONYMOUS, Principal
-from base04_hookspecs.errors import AuthenticationError, InvalidApiKey, InvalidToken
+from base04_hookspecs.errors import AuthenticationError, InvalidApiKey, InvalidToken, NotSupported
 from base04_hookspecs.host_hooks import Credentials
 from base04_hookspecs.jwt import JWTManager
 
@@ -95,8 +95,11 @@ class Authentication:
         if manager is None:
             return None
         token, principal = found
-        if manager.is_still_valid(token):
-            return principal
+        try:
+            if manager.is_still_valid(token):
+                return principal
+        except NotSupported:  # as False: it says nothing
+            pass
         try:
             payload = await manager.validate_token(token)
         except InvalidToken:
