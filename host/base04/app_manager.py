@@ -208,6 +208,7 @@ class AppManager(ManagerAccessors):
             hold=generation.hold,
             slots=self._slots,
             record=self._recorder(),
+            refused=self.counts.refused,
         )
         generation.asgi = build_stack(generation, self)
         return generation
