@@ -223,6 +223,7 @@ class AppManager(ManagerAccessors):
             hold=generation.hold,
             slots=self._slots,
             record=self._recorder(),
+            refused=self.counts.refused,
         )
         generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, self)
