@@ -32,7 +32,7 @@ class Retirement:
 
     def begin(self, previous: Generation, current: Generation) -> None:
         """Retire a generation that another one has just taken over from."""
-        for step in (self._start_plugins(current, previous), self._retire(previous, current)):
+        for step in (self._start_plugins(current), self._retire(previous, current)):
             task = asyncio.create_task(step, name=f"retire generation {previous.number}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -44,17 +44,14 @@ class Retirement:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _start_plugins(self, current: Generation, previous: Generation) -> None:
-        for name, step in current.contributions.startup:
-            if _is_new(name, current, previous):
-                await self._app.take_step("startup", name, step)
+    async def _start_plugins(self, current: Generation) -> None:
+        await self._app.steps.start_up(current)
 
     async def _retire(self, previous: Generation, current: Generation) -> None:
         async with self._turn:
             await previous.unpinned(self._app.settings.server.drain_timeout)
-            for name, step in reversed(previous.contributions.shutdown):
-                if _is_new(name, previous, current):
-                    await self._app.take_step("shutdown", name, step)
+            leaving = [name for name in previous.plugins if _is_new(name, previous, current)]
+            await self._app.steps.shut_down(previous, leaving)
             for item in reversed(self._app.retired(current)):  # one by one: a cancellation leaves the rest to others
                 if item.manager in _managers(previous):
                     self._app.forget(item)

@@ -59,8 +59,8 @@ FAILING = {
     ),
     "wrong_signature": (
         "from base04_hookspecs import hookimpl\n@hookimpl\ndef routes(app):\n    return []\n",
-        "PluginValidationError",
-        True,
+        "The hook routes(app) asks for 'app'",
+        False,
     ),
     "not_a_provider": (
         "from base04_hookspecs import hookimpl\n@hookimpl\ndef redis_providers():\n    return ['memory']\n",
