@@ -295,3 +295,69 @@ def test_host_stops_in_order_in_spite_of_them(tmp_path: Path, site: Path) -> Non
         server.signal()
         assert server.wait() == 0
         assert server.stderr.text.count('"hook": "shutdown"') >= len(WAYS)
+
+
+# Not ready, and never ending
+
+WAITING = """
+import pathlib
+from base04_hookspecs import hookimpl
+from base04_hookspecs.errors import NotReady
+
+async def wait_for_file(app):
+    if not pathlib.Path("ready").exists():
+        raise NotReady("there is no file 'ready' yet")
+
+@hookimpl
+def startup():
+    return [wait_for_file]
+"""
+HANGING = """
+import asyncio
+from base04_hookspecs import hookimpl
+
+async def hang(app):
+    await asyncio.Event().wait()
+
+@hookimpl
+def startup():
+    return [hang]
+
+@hookimpl
+def shutdown():
+    return [hang]
+"""
+SHORT = """
+plugins: {step_timeout: 200ms, retry_delay: 50ms}
+server: {health_interval: 100ms}
+"""
+
+
+def test_plugin_that_is_not_ready_is_shown_until_it_is(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install(site, "acme-waiting", plugins={"waiting": "acme_waiting"}, files={"acme_waiting.py": WAITING})
+    with Server(tmp_path / "host", settings=SHORT, site=site) as server:
+        [wait] = module(server, "waiting")["not_ready"]
+        assert (wait["hook"], wait["reason"]) == ("startup", "there is no file 'ready' yet")
+        shown = run_base04("plugins", "waiting", cwd=server.folder, site=site).stdout
+        assert "waiting: enabled, not ready" in shown
+        assert "startup is not ready, next try in " in shown
+        assert "not ready" in run_base04("modules", "list", cwd=server.folder, site=site).stdout
+        with server.admin() as admin:
+            until(lambda: admin.get("/health").json()["managers"]["module"]["details"] == "not ready: waiting")
+            assert admin.get("/health").json()["status"] == "degraded"
+            assert admin.get("/health/ready").status_code == 200
+            (server.folder / "ready").touch()
+            until(lambda: module(server, "waiting")["not_ready"] == [])
+            until(lambda: admin.get("/health").json()["status"] == "healthy")
+        assert server.stderr.wait_for("a plugin is ready") is not None
+        assert server.stop() == 0
+
+
+def test_steps_that_never_end_neither_keep_the_host_from_serving_nor_from_stopping(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install(site, "acme-hanging", plugins={"hanging": "acme_hanging"}, files={"acme_hanging.py": HANGING})
+    with Server(tmp_path / "host", settings=SHORT, site=site) as server:
+        assert "plugins.step_timeout" in parts(server, "hanging")["startup hang"]["reason"]
+        assert server.stop() == 0
+        assert server.stderr.text.count("a lifecycle step of a plugin failed") == 2
