@@ -92,6 +92,7 @@ class RedisManager(Manager):
 
     role: ClassVar[str] = "redis"
     contract_version: ClassVar[str] = "1.1"
+    one_for_all: ClassVar[bool] = True
 
     @abstractmethod
     async def ping(self) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -40,9 +41,10 @@ from base04.renewal import Renewal
 from base04.resolution import Plan
 from base04.retirement import Retirement, hand_over
 from base04.rotation import Rotation
-from base04.selection import Selection
+from base04.selection import InstanceKey, Selection
 from base04.settings import HostSettings, load_settings
 from base04.slots import Slots
+from base04.telemetry.switch import telemetry_of
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
@@ -54,9 +56,15 @@ from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import Scope
+
+    from base04.telemetry.telemetry import Telemetry
 
 _log = structlog.get_logger()
 _draft: ContextVar[Blueprint | None] = ContextVar("base04_draft", default=None)
+
+running_hosts: Final[WeakKeyDictionary[AppManager, asyncio.AbstractEventLoop]] = WeakKeyDictionary()
+"""The hosts of this process that have started, and the loop of each: for tests, to find those that were forgotten."""
 
 
 class AppManager(ManagerAccessors):
@@ -78,7 +86,7 @@ class AppManager(ManagerAccessors):
         only: Iterable[str] | None = None,
     ) -> None:
         loaded = load_settings(settings)
-        self.folder = DataFolder(loaded.data_dir)
+        self.folder = self._data_folder(loaded.data_dir)
         self.choices = ModuleChoices(self.folder.path)
         self._blueprint = Blueprint(
             loaded,
@@ -86,7 +94,7 @@ class AppManager(ManagerAccessors):
             extra_plugins=plugins,
             safe_mode=safe_mode,
             only=only,
-            disabled=frozenset() if safe_mode else self.choices.read(),
+            disabled=frozenset() if safe_mode else self._switched_off(),
         )
         self._drafts: set[Blueprint] = set()
         self.draining = False
@@ -108,6 +116,13 @@ class AppManager(ManagerAccessors):
         self._told: set[str] = set()
         self._workers = WorkerPool()
         self._slots = Slots()
+        self.telemetry: Telemetry | None = None
+
+    def _data_folder(self, path: Path) -> DataFolder:
+        return DataFolder(path)
+
+    def _switched_off(self) -> frozenset[str]:
+        return self.choices.read()
 
     # The way from entry points to running managers
 
@@ -154,17 +169,22 @@ class AppManager(ManagerAccessors):
             if self._generation is not None:
                 return
             plan = self.plan
+            telemetry = telemetry_of(self.settings.telemetry)
             self.folder.acquire()
             self._workers = WorkerPool()
+            self.telemetry = telemetry
             try:
+                if telemetry is not None:
+                    telemetry.start()
                 await self._bring_up(plan)
             except BaseException:
                 for error in await asyncio.shield(self._wind_up()):
                     _log.warning("a manager failed to stop after a failed start", error=str(error))
                 raise
+            running_hosts[self] = asyncio.get_running_loop()
 
     async def _bring_up(self, plan: Plan) -> None:
-        started = await start_all(plan, self, self.folder.path)
+        started = await self.start_managers(plan)
         self._start_order = list(started.running.values())
         self._announce_replacements()
         await self.adopt(self.build(started))
@@ -176,14 +196,25 @@ class AppManager(ManagerAccessors):
         self._recovery.start()
         self._rotation.start()
 
+    async def start_managers(self, plan: Plan, *, reuse: Mapping[InstanceKey, Running] | None = None) -> Started:
+        """Start what a plan has, beside what is taken as it is.
+
+        Raises:
+            StartError: one that is required cannot start.
+        """
+        watch = None if self.telemetry is None else self.telemetry.watch
+        return await start_all(plan, self, self.folder.path, reuse=reuse, watch=watch)
+
     def build(self, started: Started) -> Generation:
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
+        from base04.http.authentication import Authentication
         from base04.http.stack import build_stack
 
         discovery = self.discovery
         plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
-        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery), plugins)
-        generation.pipeline = Pipeline(
+        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery, self), plugins)
+        pipeline = Pipeline if self.telemetry is None else self.telemetry.pipeline
+        generation.pipeline = pipeline(
             GenerationManagers(generation),
             before=generation.contributions.before_action,
             after=generation.contributions.after_action,
@@ -194,6 +225,7 @@ class AppManager(ManagerAccessors):
             record=self._recorder(),
             blame=generation.contributions.blame,
         )
+        generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, self)
         return generation
 
@@ -275,7 +307,11 @@ class AppManager(ManagerAccessors):
         self._generation, self._start_order = None, []
         self._told.clear()
         self.steps.forget()
+        if self.telemetry is not None:
+            await self.telemetry.stop()
+        self.telemetry = None
         self.folder.release()
+        running_hosts.pop(self, None)
         return errors
 
     async def _end_background_work(self) -> None:
@@ -412,6 +448,15 @@ class AppManager(ManagerAccessors):
         """
         return self.generation.get(role, instance)
 
+    async def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from.
+
+        Raises:
+            AuthenticationError: what is shown does not prove it.
+            ManagerUnavailable: whether it does cannot be known just now.
+        """
+        return await self.generation.authentication.identify(scope)
+
     async def run_action(
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None
     ) -> Any:
@@ -446,6 +491,27 @@ class AppManager(ManagerAccessors):
     async def reload_plugin(self, name: str) -> bool:
         """Read everything anew, and renew what a plugin provides even where nothing has changed."""
         return await self._changeover.renew(name)
+
+    def admit(self, blueprint: Blueprint) -> None:
+        """Refuse what this host is not to become, before anything of it starts.
+
+        Raises:
+            HostError: it cannot serve; the message says why.
+        """
+
+    # What all processes of a host say together: here it is one
+
+    def whole_health(self, own: ApplicationHealth) -> ApplicationHealth:
+        """Return the health of the whole host, of which this process knows its own part."""
+        return own
+
+    async def whole_metrics(self, own: bytes) -> bytes:
+        """Return the metrics of the whole host, of which this process knows its own part."""
+        return own
+
+    def convergence(self) -> dict[str, Any]:
+        """Return what is told beside the answer to a change: which processes serve it."""
+        return {}
 
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""

@@ -38,7 +38,7 @@ class Blueprint:
         disabled: frozenset[str] = frozenset(),
         previous: Blueprint | None = None,
     ) -> None:
-        self.settings, self._data_dir, self.disabled = settings, data_dir, disabled
+        self.settings, self.data_dir, self.disabled = settings, data_dir, disabled
         self._extra_plugins, self._safe_mode = tuple(extra_plugins), safe_mode
         self._only = None if only is None else tuple(only)
         self._previous = previous
@@ -65,7 +65,7 @@ class Blueprint:
     def plan(self) -> Plan:
         """The managers to be, in the order in which they start; importing the chosen providers is part of it."""
         plan = resolve(self.selection, self.settings)
-        check_all(plan, self._data_dir)
+        check_all(plan, self.data_dir)
         plan = plan if self._only is None else plan.restricted_to(self._only)
         self._outdated = all_outdated((node.choice.candidate, node.constructor.cls) for node in plan.nodes.values())
         return plan
@@ -79,7 +79,7 @@ class Blueprint:
         """Return one with other settings, or other plugins switched off; plugins are discovered anew."""
         return Blueprint(
             self.settings if settings is None else settings,
-            self._data_dir,
+            self.data_dir,
             extra_plugins=self._extra_plugins,
             safe_mode=self._safe_mode,
             only=self._only,

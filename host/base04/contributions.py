@@ -13,7 +13,7 @@ import structlog
 from base04.discovery import Discovery, name_slow
 from base04.isolation import plugin_code, pressed
 from base04.signatures import fitted
-from base04_hookspecs.app import ActionPackSource
+from base04_hookspecs.app import ActionPackSource, AppManager
 from base04_hookspecs.errors import ManagerUnavailable
 from base04_hookspecs.host_hooks import (
     ARGUMENTS,
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from base04.plugin import Plugin
 
-HOOK_ARGUMENTS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
-"""What the implementations of each hook are offered, by name; nothing until now."""
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _log = structlog.get_logger()
 
@@ -91,20 +90,22 @@ class Contributions:
 
 def collect(
     discovery: Discovery,
+    app: AppManager,
     *,
     arguments: Mapping[str, Arguments] = ARGUMENTS,
-    offered: Mapping[str, Mapping[str, Any]] = HOOK_ARGUMENTS,
+    further: Mapping[str, Any] = _NOTHING,
 ) -> Contributions:
     """Call each host-wide hook of each plugin once; one that raises is reported and contributes nothing.
 
     Args:
         discovery: the plugins.
+        app: what implementations are given that take it.
         arguments: what the callables of each hook are called with.
-        offered: what the implementations of each hook are offered.
+        further: what implementations are given beside, by name, where their specification and they have it.
     """
     for plugin in discovery.plugins.values():
         plugin.collect_time = 0.0
-    collector = _Collector(discovery, arguments, offered)
+    collector = _Collector(discovery, {"app": app, **further}, arguments)
 
     def named(hook: str) -> Any:
         return tuple(collector.items(hook))
@@ -128,9 +129,9 @@ def collect(
     )
 
 
-def why_not_ready(discovery: Discovery, plugin: str, hook: str) -> str | None:
+def why_not_ready(discovery: Discovery, app: AppManager, plugin: str, hook: str) -> str | None:
     """Ask a plugin for what a hook contributes, and return why it cannot say yet; None where it can, or has failed."""
-    collector = _Collector(discovery)
+    collector = _Collector(discovery, {"app": app})
     collector.ask(plugin, hook)
     return collector.not_ready.get((plugin, hook))
 
@@ -151,22 +152,22 @@ class _Collector:
     def __init__(
         self,
         discovery: Discovery,
+        offered: Mapping[str, Any] = _NOTHING,
         arguments: Mapping[str, Arguments] = ARGUMENTS,
-        offered: Mapping[str, Mapping[str, Any]] = HOOK_ARGUMENTS,
     ) -> None:
-        self._discovery, self._arguments, self._offered = discovery, arguments, offered
+        self._discovery, self._offered, self._arguments = discovery, offered, arguments
         self.owners: dict[tuple[str, int], Owner] = {}
         self.not_ready: dict[tuple[str, str], str] = {}
 
     def ask(self, plugin: str, hook: str) -> None:
         """Ask one plugin, and keep nothing of what it returns."""
-        for name, implementation in self._discovery.registry.implementations(hook, self._offered.get(hook, {})):
+        for name, implementation in self._discovery.registry.implementations(hook, self._offered):
             if name == plugin:
                 self._returned(self._discovery.plugins[name], hook, implementation)
 
     def items(self, hook: str) -> Iterator[tuple[str, Any]]:
         """Yield what the implementations of a hook return, with the names of their plugins."""
-        for name, implementation in self._discovery.registry.implementations(hook, self._offered.get(hook, {})):
+        for name, implementation in self._discovery.registry.implementations(hook, self._offered):
             plugin = self._discovery.plugins[name]
             for item in self._returned(plugin, hook, implementation):
                 part = f"{hook} {_label(item)}"

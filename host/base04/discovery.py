@@ -8,6 +8,7 @@ import fnmatch
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
 import time
 import traceback
@@ -23,6 +24,7 @@ import structlog
 
 from base04.compatibility import contract_fits
 from base04.errors import HostError
+from base04.installed import InstalledDistribution, InstalledPoint, InstalledPoints
 from base04.isolation import described, plugin_code, pressed
 from base04.local_imports import LocalImports, file_stamp
 from base04.plugin import HOST_DISTRIBUTION, Candidate, Plugin
@@ -80,11 +82,15 @@ class HookRegistry(pluggy.PluginManager):
     ) -> list[tuple[str, Callable[[], Any]]]:
         """Return the implementations of a hook with their plugins' names, ordered by name.
 
-        Each is ready to be called: of what is ``offered`` it gets what it has parameters for, by name.
+        Each is ready to be called: of what is ``offered`` it gets, by name, what it and its specification have
+        parameters for.
         """
         found: list[tuple[str, Callable[[], Any]]] = []
-        for impl in getattr(self.hook, hook).get_hookimpls():
-            taken = {name: offered[name] for name in (*impl.argnames, *impl.kwargnames) if name in offered}
+        caller = getattr(self.hook, hook)
+        known = {name: offered[name] for name in (*caller.spec.argnames, *caller.spec.kwargnames) if name in offered}
+        for impl in caller.get_hookimpls():
+            parameters = inspect.signature(impl.function).parameters if known else ()
+            taken = {name: known[name] for name in parameters if name in known}
             found.append((impl.plugin_name, partial(impl.function, **taken) if taken else impl.function))
         return sorted(found, key=lambda pair: pair[0])
 
@@ -132,8 +138,9 @@ def discover(
     """
     imports = LocalImports(previous.imports if previous is not None else None)
     discovery = Discovery(HookRegistry(), imports=imports, slow_after_s=settings.slow_after)
+    installed = InstalledPoints()
     loaders: list[tuple[Plugin, Callable[[], Any]]] = [
-        *_from_entry_points(settings, safe_mode, discovery),
+        *_from_entry_points(installed, settings, safe_mode, discovery),
         *([] if safe_mode else _from_folders(settings, discovery)),
         *((Plugin(name, "program", _target_of(item)), lambda item=item: item) for name, item in extra_plugins),
     ]
@@ -144,24 +151,25 @@ def discover(
             before = previous.plugins.get(plugin.name) if previous is not None else None
             with watched(plugin.name, "load") if plugin.source != "builtin" else contextlib.nullcontext():
                 _admit(discovery, plugin, load, before)
-    _find_action_sources(discovery, settings, safe_mode, disabled)
+    _find_action_sources(installed, discovery, settings, safe_mode, disabled)
     discovery.plugins = dict(sorted(discovery.plugins.items()))
     return discovery
 
 
 def _from_entry_points(
-    settings: PluginSettings, safe_mode: bool, discovery: Discovery
+    installed: InstalledPoints, settings: PluginSettings, safe_mode: bool, discovery: Discovery
 ) -> Iterator[tuple[Plugin, Callable[[], Any]]]:
-    points = [(_distribution_of(point), point) for point in importlib.metadata.entry_points(group=PLUGIN_GROUP)]
-    points.sort(key=lambda pair: (pair[0] != HOST_DISTRIBUTION, pair[1].name, pair[0]))
-    for distribution, point in points:
+    points = installed.of(PLUGIN_GROUP)
+    points.sort(key=lambda item: (item.distribution.name != HOST_DISTRIBUTION, item.name, item.distribution.name))
+    for point in points:
+        distribution = point.distribution.name
         built_in = distribution == HOST_DISTRIBUTION
         plugin = Plugin(
             name=point.name,
             source="builtin" if built_in else "installed",
             target=point.value,
             distribution=distribution,
-            version=point.dist.version if point.dist else "",
+            version=point.distribution.version,
         )
         denied = why_left_out(plugin.name, distribution, settings, safe_mode)
         if denied:
@@ -176,9 +184,9 @@ def _leave_out(discovery: Discovery, plugin: Plugin, reason: str, status: Module
     discovery.plugins[name] = plugin
 
 
-def _entry_point_loader(point: importlib.metadata.EntryPoint, plugin: Plugin) -> Callable[[], Any]:
+def _entry_point_loader(point: InstalledPoint, plugin: Plugin) -> Callable[[], Any]:
     def load() -> Any:
-        check_host_requirement(point.dist)
+        check_host_requirement(point.distribution)
         loaded = point.load()
         plugin.stamp = (plugin.version, file_stamp(getattr(sys.modules.get(point.module), "__file__", None)))
         return loaded
@@ -203,9 +211,9 @@ def _matches(patterns: Sequence[str], *names: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names if name)
 
 
-def check_host_requirement(distribution: importlib.metadata.Distribution | None) -> None:
+def check_host_requirement(distribution: InstalledDistribution) -> None:
     """Refuse a distribution whose own requirement on Base04 the running version does not meet."""
-    for text in (distribution.requires or []) if distribution else []:
+    for text in distribution.requires:
         if not text.lower().startswith(HOST_DISTRIBUTION):
             continue
         from packaging.requirements import InvalidRequirement, Requirement
@@ -355,11 +363,14 @@ def _checked_role(hook: str, role: str | None, provider: object) -> str:
 
 
 def _find_action_sources(
-    discovery: Discovery, settings: PluginSettings, safe_mode: bool, disabled: Container[str]
+    installed: InstalledPoints,
+    discovery: Discovery,
+    settings: PluginSettings,
+    safe_mode: bool,
+    disabled: Container[str],
 ) -> None:
-    points = importlib.metadata.entry_points(group=ACTION_GROUP)
-    for point in sorted(points, key=lambda item: (item.name, _distribution_of(item))):
-        distribution, version = _distribution_of(point), point.dist.version if point.dist else ""
+    for point in sorted(installed.of(ACTION_GROUP), key=lambda item: (item.name, item.distribution.name)):
+        distribution, version = point.distribution.name, point.distribution.version
         plugin = _plugin_of_pack(discovery, point)
         denied = why_left_out(point.name, distribution, settings, safe_mode)
         if denied:
@@ -370,7 +381,7 @@ def _find_action_sources(
             plugin.status, plugin.reason = "disabled", DISABLED
             continue
         try:
-            check_host_requirement(point.dist)
+            check_host_requirement(point.distribution)
         except PluginRefused as error:
             plugin.fail(str(error))
             _log.error("an action pack is left out", pack=point.name, distribution=distribution, reason=str(error))
@@ -381,20 +392,15 @@ def _find_action_sources(
         )
 
 
-def _plugin_of_pack(discovery: Discovery, point: importlib.metadata.EntryPoint) -> Plugin:
+def _plugin_of_pack(discovery: Discovery, point: InstalledPoint) -> Plugin:
     """Return the plugin that brings a pack; a distribution that has only packs counts as one, named after its pack."""
-    distribution = _distribution_of(point)
+    distribution = point.distribution.name
     for plugin in discovery.plugins.values():
         if plugin.distribution == distribution:
             return plugin
     name = point.name if point.name not in discovery.plugins else f"{point.name} ({distribution})"
-    version = point.dist.version if point.dist else ""
-    discovery.plugins[name] = Plugin(name, "installed", point.value, distribution, version)
+    discovery.plugins[name] = Plugin(name, "installed", point.value, distribution, point.distribution.version)
     return discovery.plugins[name]
-
-
-def _distribution_of(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist else ""
 
 
 def _target_of(item: object) -> str:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, SecretStr
 
+from base04.app_manager import AppManager
 from base04.blueprint import Blueprint
 from base04.contributions import collect
 from base04.errors import HostError, SettingsError
@@ -121,7 +122,7 @@ def _plugins(blueprint: Blueprint) -> Iterator[Finding]:
 
 def _hooks(blueprint: Blueprint) -> Iterator[Finding]:
     """Ask every plugin for what it contributes, as the host does, and tell of what cannot be had."""
-    contributions = collect(blueprint.discovery)
+    contributions = collect(blueprint.discovery, AppManager(blueprint.settings))
     for plugin in blueprint.discovery.plugins.values():
         for fault in plugin.faults:
             yield Finding("error", f"plugin {plugin.name}", f"{fault.part} failed: {fault.reason}")

@@ -7,6 +7,7 @@ import inspect
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextvars import Context
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -152,7 +153,9 @@ class PluginSteps:
         newest = self._app.newest
         wait = Wait(plugin, hook, reason, newest.plugins.get(plugin) if newest is not None else None)
         self._waits[plugin, hook] = wait
-        wait.task = asyncio.create_task(self._try_again(wait, again), name=f"retry {hook} of {plugin}")
+        # In a context of its own: whoever asked for the change that led here may have pinned a generation.
+        name, context = f"retry {hook} of {plugin}", Context()
+        wait.task = asyncio.create_task(self._try_again(wait, again), name=name, context=context)
 
     async def _try_again(self, wait: Wait, again: Try) -> None:
         first = self._app.settings.plugins.retry_delay
@@ -200,7 +203,7 @@ class PluginSteps:
 
     def _asking(self, plugin: str, hook: str) -> Try:
         async def again() -> str | None:
-            reason = why_not_ready(self._app.discovery, plugin, hook)
+            reason = why_not_ready(self._app.discovery, self._app, plugin, hook)
             if reason is None:
                 await self._collect_anew()
                 reason = dict(self._app.generation.contributions.not_ready).get((plugin, hook))

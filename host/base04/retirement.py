@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,7 +34,8 @@ class Retirement:
     def begin(self, previous: Generation, current: Generation) -> None:
         """Retire a generation that another one has just taken over from."""
         for step in (self._start_plugins(current), self._retire(previous, current)):
-            task = asyncio.create_task(step, name=f"retire generation {previous.number}")
+            # In a context of its own: whoever asked for the change has pinned the previous generation, perhaps.
+            task = asyncio.create_task(step, name=f"retire generation {previous.number}", context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -51,7 +53,8 @@ class Retirement:
         async with self._turn:
             await previous.unpinned(self._app.settings.server.drain_timeout)
             leaving = [name for name in previous.plugins if _is_new(name, previous, current)]
-            await self._app.steps.shut_down(previous, leaving)
+            with previous.pin():  # what the plugin itself has brought is up there, and nowhere else
+                await self._app.steps.shut_down(previous, leaving)
             for item in reversed(self._app.retired(current)):  # one by one: a cancellation leaves the rest to others
                 if item.manager in _managers(previous):
                     self._app.forget(item)

@@ -161,7 +161,7 @@ class WorkerPool:
             job.state = "finished"
         if abandoned:
             job.let_go()
-            structlog.get_logger().info("abandoned handler has finished", abandoned=self._abandoned)
+            job.log("abandoned handler has finished", abandoned=self._abandoned)
         elif outcome is not None:
             job.deliver(outcome)
 
@@ -198,6 +198,10 @@ class _Job:
             return self._context.run(self._function), None
         except BaseException as error:  # noqa: BLE001 - raised again where the call was made
             return None, error
+
+    def log(self, event: str, **values: Any) -> None:
+        """Log something of the call, as part of the request that made it."""
+        self._context.run(structlog.get_logger().info, event, **values)
 
     def deliver(self, outcome: tuple[Any, BaseException | None]) -> None:
         """Hand the outcome to whoever waits, unless the loop is gone."""

@@ -58,8 +58,8 @@ FAILING = {
         False,
     ),
     "wrong_signature": (
-        "from base04_hookspecs import hookimpl\n@hookimpl\ndef routes(app):\n    return []\n",
-        "The hook routes(app) asks for 'app'",
+        "from base04_hookspecs import hookimpl\n@hookimpl\ndef routes(colour):\n    return []\n",
+        "The hook routes(colour) asks for 'colour'",
         False,
     ),
     "not_a_provider": (

@@ -318,7 +318,7 @@ def test_plugin_that_is_slow_to_load_is_named_with_the_stage(tmp_path: Path) -> 
     from base04.contributions import collect
 
     with capture_logs() as logs:
-        collect(app.discovery)
+        collect(app.discovery, app)
     slow = {(entry["plugin"], entry["stage"]) for entry in logs if entry["event"] == "a plugin is slow to load"}
     assert {("steps_slow_import", "import"), ("steps_slow_hook", "hook routes")} <= slow
     json.dumps(app.list_plugins())

@@ -18,6 +18,7 @@ from base04_hookspecs import hookimpl, hookspec, host_hooks
 from base04_hookspecs.host_hooks import ARGUMENTS, Arguments
 from base04_hookspecs.roles import HOOK_SPECIFICATIONS
 
+APP: Any = SimpleNamespace(name="the host")
 TODAY = Arguments(("call", "outcome"))
 GROWN = Arguments(("call", "outcome"), ("attempt",))
 GIVEN = {"attempt": 3}
@@ -127,7 +128,7 @@ def test_refused_callable_is_a_fault_of_its_plugin_and_the_others_stay() -> None
         return [newest, both]
 
     found = discovered(acme=plugin(after_action=after_action))
-    contributions = collect(found)
+    contributions = collect(found, APP)
     assert contributions.after_action == (both,)
     [fault] = found.plugins["acme"].faults
     assert fault.part == "after_action newest"
@@ -147,7 +148,7 @@ async def test_collected_callables_go_on_when_their_specification_grows() -> Non
         return [old, new]
 
     grown = {**ARGUMENTS, "after_action": GROWN}
-    found: Contributions = collect(discovered(acme=plugin(after_action=after_action)), arguments=grown)
+    found: Contributions = collect(discovered(acme=plugin(after_action=after_action)), APP, arguments=grown)
     for step in found.after_action:
         await step("c", "o", attempt=2)  # type: ignore[call-arg,arg-type]  # as tomorrow's host would
     assert seen == [("c", "o"), ("c", 2)]
@@ -180,7 +181,7 @@ def test_hooks_go_on_when_their_specification_grows(monkeypatch: pytest.MonkeyPa
 
     names = (of_today, of_tomorrow, with_default, too_much)
     found = discovered(**{function.__name__: plugin(startup=function) for function in names})
-    collect(found, offered={"startup": {"generation": 7, "reason": "start"}})
+    collect(found, APP, further={"generation": 7, "reason": "start"})
     assert got == {"of_today": (), "of_tomorrow": 7, "with_default": "start"}
     assert found.plugins["too_much"].status == "failed"
     assert "startup(generation: 'int', colour: 'str') -> 'None' asks for 'colour'" in found.plugins["too_much"].reason
@@ -188,11 +189,9 @@ def test_hooks_go_on_when_their_specification_grows(monkeypatch: pytest.MonkeyPa
 
 
 def test_hook_that_asks_for_something_today_is_refused_with_its_signature() -> None:
-    def routes(*, app: Any) -> Any:
+    def startup(*, colour: Any) -> Any:
         return []
 
-    failed = discovered(acme=plugin(routes=routes)).plugins["acme"]
+    failed = discovered(acme=plugin(startup=startup)).plugins["acme"]
     assert failed.status == "failed"
-    assert failed.reason.startswith(
-        "The hook routes(*, app: 'Any') -> 'Any' asks for 'app'; the host offers it nothing"
-    )
+    assert "The hook startup(*, colour: 'Any') -> 'Any' asks for 'colour'; the host offers it nothing." in failed.reason

@@ -15,6 +15,7 @@ from base04_hookspecs.errors import ConfigurationError
 from base04_hookspecs.manager import Manager
 
 HOST_ONLY: Final[Mapping[str, str]] = {
+    "Manager.own_to_process": "the host asks it of the class",
     "Manager.start": "the host starts managers",
     "Manager.stop": "the host stops managers",
     "Manager.take_over": "the host calls it when an instance takes the place of another",

@@ -87,7 +87,15 @@ def reload(
         lines = ["Nothing has changed."]
     elif dry_run:
         lines.append("This was a dry run: nothing was done.")
+    lines += _behind(report)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _behind(answer: dict[str, Any]) -> Iterator[str]:
+    """Say which of several processes do not serve a change yet."""
+    for report in answer.get("workers", ()):
+        if report["status"] != "serving" or report["revision"] != answer["revision"]:
+            yield f"worker {report['worker']} does not serve this yet: it is {report['status']}. See `base04 health`."
 
 
 def _told(report: dict[str, Any]) -> Iterator[str]:
@@ -106,5 +114,6 @@ def _path(name: str) -> str:
 
 def _switch(ctx: typer.Context, path: str, done: str, not_needed: str) -> None:
     session: Session = ctx.obj
-    changed = session.ask("POST", path)["changed"]
-    sys.stdout.write(f"{done if changed else not_needed}\n")
+    answer = session.ask("POST", path)
+    lines = [done if answer["changed"] else not_needed, *_behind(answer)]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -37,7 +37,7 @@ def found_plugins(session: Session, manager: AppManager, name: str | None) -> li
     elif name is not None:
         from base04.contributions import collect
 
-        collect(manager.discovery)
+        collect(manager.discovery, manager)
         found = list(manager.list_plugins())
     return [item for item in found if name in (None, item["name"])]
 

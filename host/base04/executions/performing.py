@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,8 @@ import structlog
 from base04.executions.announcing import Announcer
 from base04.executions.live import Live
 from base04.executions.record import ended, request_of
+from base04.telemetry.origin import forget_origin, note_origin
+from base04_hookspecs.context import use_request
 from base04_hookspecs.errors import ActionFailed, Base04Error, ManagerUnavailable, NotSupported, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -41,6 +44,16 @@ class Performing:
         if row is None:
             self._executions.secret.pop(execution_id, None)
             return
+        origin = note_origin((row["request_id"], row["trace"] and row["trace"].encode()))
+        try:
+            with use_request(dataclasses.replace(request_of(row), action=row["action"])):
+                await self._perform(row)
+        finally:
+            forget_origin(origin)
+
+    async def _perform(self, row: dict[str, Any]) -> None:
+        """Run what was claimed; log lines, whoever writes them, have the marks of the request that asked for it."""
+        execution_id = row["id"]
         live = self._executions.live[execution_id] = Live(row, asyncio.current_task())
         self._executions.tending.look()
         self._executions.tell()

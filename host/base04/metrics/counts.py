@@ -14,6 +14,11 @@ _MOST: Final = 5_000
 
 OTHERS: Final = "others"
 
+KNOWN_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+"""The methods that are told apart: clients can make up any."""
+
 
 @dataclass(slots=True)
 class Durations:
@@ -38,7 +43,8 @@ class Counts:
         key = (route, method, status)
         found = self.requests.get(key)
         if found is None:
-            found = _made(self.requests, key, (route, OTHERS, status))
+            known = method if method in KNOWN_METHODS else OTHERS
+            found = _made(self.requests, (route, known, status), (route, OTHERS, status))
         found.total += 1
         found.seconds += seconds
         found.buckets[bisect_left(BUCKETS_S, seconds)] += 1
