@@ -4,7 +4,7 @@ The names here are what every plugin needs; each role has a module of its own (`
 ``base04_hookspecs.host_hooks`` holds what a plugin can add beside managers.
 """
 
-from base04_hookspecs.context import ANONYMOUS, Principal, RequestContext, current_request, grants
+from base04_hookspecs.context import ANONYMOUS, Principal, RequestContext, current_request, grants, require_permission
 from base04_hookspecs.health import HealthReport, HealthStatus, health_report
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.markers import AccessRole, Since, Use, hookimpl, hookspec
@@ -26,4 +26,5 @@ __all__ = [
     "health_report",
     "hookimpl",
     "hookspec",
+    "require_permission",
 ]

@@ -56,6 +56,7 @@ from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import Scope
 
     from base04.telemetry.telemetry import Telemetry
 
@@ -206,11 +207,12 @@ class AppManager(ManagerAccessors):
 
     def build(self, started: Started) -> Generation:
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
+        from base04.http.authentication import Authentication
         from base04.http.stack import build_stack
 
         discovery = self.discovery
         plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
-        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery), plugins)
+        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery, self), plugins)
         pipeline = Pipeline if self.telemetry is None else self.telemetry.pipeline
         generation.pipeline = pipeline(
             GenerationManagers(generation),
@@ -221,7 +223,9 @@ class AppManager(ManagerAccessors):
             hold=generation.hold,
             slots=self._slots,
             record=self._recorder(),
+            refused=self.counts.refused,
         )
+        generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, self)
         return generation
 
@@ -448,6 +452,15 @@ class AppManager(ManagerAccessors):
             ManagerUnavailable: it is not up just now, or the host has not started.
         """
         return self.generation.get(role, instance)
+
+    async def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from.
+
+        Raises:
+            AuthenticationError: what is shown does not prove it.
+            ManagerUnavailable: whether it does cannot be known just now.
+        """
+        return await self.generation.authentication.identify(scope)
 
     async def run_action(
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None

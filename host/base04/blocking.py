@@ -225,6 +225,11 @@ class AppManager(contracts.AppManager):
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
         return run_on_loop(self._loop(), self._host.run_action, name, args, principal=principal)
 
+    def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from. For middleware, which is called before the host asks that."""
+        principal: Principal = run_on_loop(self._loop(), self._host.identify, scope)
+        return principal
+
     def reload(self, *, dry_run: bool = False) -> ReloadReport:
         """Read settings, plugins and packs anew, and move over to what has changed."""
         report: ReloadReport = run_on_loop(self._loop(), self._host.reload, dry_run=dry_run)

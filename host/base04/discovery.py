@@ -67,7 +67,7 @@ class HookRegistry(pluggy.PluginManager):
             raise PluginRefused(f"There is no hook {hook!r}; {hint}")
         return options
 
-    def implementations(self, hook: str) -> list[tuple[str, Callable[[], Any]]]:
+    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """Return the implementations of a hook with their plugins' names, ordered by name."""
         caller = getattr(self.hook, hook)
         return sorted(((impl.plugin_name, impl.function) for impl in caller.get_hookimpls()), key=lambda pair: pair[0])

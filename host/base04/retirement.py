@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,7 +34,8 @@ class Retirement:
     def begin(self, previous: Generation, current: Generation) -> None:
         """Retire a generation that another one has just taken over from."""
         for step in (self._start_plugins(current, previous), self._retire(previous, current)):
-            task = asyncio.create_task(step, name=f"retire generation {previous.number}")
+            # In a context of its own: whoever asked for the change has pinned the previous generation, perhaps.
+            task = asyncio.create_task(step, name=f"retire generation {previous.number}", context=Context())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -54,7 +56,8 @@ class Retirement:
             await previous.unpinned(self._app.settings.server.drain_timeout)
             for name, step in reversed(previous.contributions.shutdown):
                 if _is_new(name, previous, current):
-                    await self._app.take_step("shutdown", name, step)
+                    with previous.pin():  # what the plugin itself has brought is up there, and nowhere else
+                        await self._app.take_step("shutdown", name, step)
             for item in reversed(self._app.retired(current)):  # one by one: a cancellation leaves the rest to others
                 if item.manager in _managers(previous):
                     self._app.forget(item)

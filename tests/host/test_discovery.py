@@ -58,7 +58,7 @@ FAILING = {
         False,
     ),
     "wrong_signature": (
-        "from base04_hookspecs import hookimpl\n@hookimpl\ndef routes(app):\n    return []\n",
+        "from base04_hookspecs import hookimpl\n@hookimpl\ndef routes(request):\n    return []\n",
         "PluginValidationError",
         True,
     ),

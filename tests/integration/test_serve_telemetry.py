@@ -33,12 +33,18 @@ PACK = """
       refuse: {handler: .handlers:refuse, access: public}
       plain: {handler: .handlers:plain, access: public}
       private: {handler: .handlers:plain}
+      elsewhere:
+        handler: .handlers:elsewhere
+        access: public
+        parameters: {url: {type: string}}
+        required: [url]
 """
 HANDLERS = """
     import logging
 
     from opentelemetry import trace
 
+    from base04.client import AsyncActionsClient
     from base04_hookspecs.action_discovery import ActionContext
     from base04_hookspecs.errors import NotFound
     from base04_hookspecs.blocking import RedisManager
@@ -71,6 +77,11 @@ HANDLERS = """
 
     async def plain() -> int:
         return 1
+
+
+    async def elsewhere(url: str) -> int:
+        async with AsyncActionsClient(url) as client:
+            return await client.run("shop.plain")
 """
 KEY = "Bearer collector-key-of-hunter"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -171,6 +182,18 @@ def test_execution_in_the_background_is_a_part_of_the_trace(serve: Serve, folder
     stopped(server)
 
 
+def test_client_hands_the_trace_on(serve: Serve, folder: Path, collector: Collector) -> None:
+    server = serve(settings=SETTINGS, **environment(collector.url))
+    with server.client() as client:
+        headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "tracestate": "shop=1"}
+        assert client.post("/actions/shop.elsewhere", json={"url": server.url}, headers=headers).json() == 1
+    handler = collector.span("handler shop.elsewhere")
+    called = collector.span("POST /actions/{name}", **{"base04.action": "shop.plain"})
+    assert (called.trace_id, called.parent_id) == (TRACE, handler.span_id)
+    assert called.state == "shop=1"
+    stopped(server)
+
+
 def test_errors_are_recorded_by_their_types_alone(serve: Serve, folder: Path, collector: Collector) -> None:
     server = serve(settings=SETTINGS, **environment(collector.url, BASE04_TELEMETRY__LOGS="false"))
     with server.client() as client:
@@ -251,6 +274,7 @@ def test_collector_that_fails_changes_nothing_but_what_is_told(
         assert client.post("/actions/shop.plain").status_code == 200
     log = stopped(server)
     assert log.count("telemetry cannot be delivered") <= 2, "once for each signal"
+    assert ("telemetry was not delivered in time" in log) is (fault != "refuses")
     assert "Traceback" not in log
     assert KEY not in log
 

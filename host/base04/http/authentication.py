@@ -12,7 +12,7 @@ from base04.generation import Generation
 from base04.http.challenge import InvalidRequest
 from base04.limits import check_own_limits
 from base04_hookspecs.api_key import ApiKeyManager
-from base04_hookspecs.context import ANONYMOUS, Principal
+from base04_hookspecs.context import ANONYMOUS, LOCAL, Principal
 from base04_hookspecs.errors import AuthenticationError, InvalidApiKey, InvalidToken, NotSupported
 from base04_hookspecs.host_hooks import Credentials
 from base04_hookspecs.jwt import JWTManager
@@ -76,6 +76,17 @@ class Authentication:
         self._authenticators = generation.contributions.authenticate
         self._young: dict[bytes, tuple[str, Principal]] = {}
         self._old: dict[bytes, tuple[str, Principal]] = {}
+
+    async def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from, with nothing counted; raises as ``prove`` does."""
+        if is_local(scope):
+            return LOCAL
+        try:
+            shown = shown_by(scope)
+        except InvalidRequest as error:
+            raise AuthenticationError(error.detail) from error
+        found = None if shown.authorization is None else await self.known(shown.authorization)
+        return found or await self.prove(shown, scope)
 
     async def known(self, header: bytes) -> Principal | None:
         """Return whom a token stands for that was good before and is now; None for everything else.

@@ -111,6 +111,11 @@ class Telemetry:
         headers = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
         return None if base is None else f"{base}/v1/{signal}", headers or None
 
+    def flush(self) -> None:
+        """Deliver what waits now. It blocks, for as long as the exporters may try."""
+        self._spans.force_flush()
+        self._logs.force_flush()
+
     async def stop(self) -> None:
         """Deliver what waits, for ``flush_timeout`` at most; the rest is dropped."""
         if not self._exporters:
