@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from base04.discovery import Discovery
-from base04_hookspecs import app, context, health, host_hooks, manager, markers, provider
+from base04_hookspecs import app, command_line, context, health, host_hooks, manager, markers, provider
 from base04_hookspecs.roles import ROLES
 from reference_source.page import Page, fields, function, functions, methods, prose, table, values
 from reference_source.settings import HEADS, keys
@@ -38,14 +38,17 @@ def imports() -> Page:
 
 def _imports() -> Iterator[str]:
     yield from ("These are in `base04_hookspecs`.", "", "## Values", "")
-    for item in (provider.Provider, markers.Use, context.Principal, context.RequestContext):
+    for item in (provider.Provider, markers.Use, markers.Since, context.Principal, context.RequestContext):
         yield from fields(item)
     yield from ("## Functions", "")
-    for shown in (context.current_request, context.grants, health.health_report):
+    for shown in (context.current_request, context.require_permission, context.grants, health.health_report):
         yield from function(shown)
     yield from ("## Managers", "")
     yield from fields(manager.Manager)
     yield from methods(manager.Manager)
+    yield from ("## Commands", "")
+    yield from fields(command_line.CommandSession)
+    yield from methods(command_line.CommandSession)
 
 
 def host() -> Page:

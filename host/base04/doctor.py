@@ -24,6 +24,7 @@ from base04.resolution import Node, Plan, keys_of_the_host, settings_path
 from base04.selection import SWITCHED_OFF
 from base04.settings import HostSettings
 from base04.settings_source import dotted
+from base04.telemetry import check as telemetry
 
 Level = Literal["ok", "warning", "error"]
 
@@ -70,8 +71,10 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
     try:
         blueprint = draw()
         found += _files(blueprint.settings, settings_file)
+        found += [Finding(*told) for told in telemetry.check(blueprint.settings, _CONNECT_TIMEOUT_S)]
         found += _plugins(blueprint)
         plan = blueprint.plan
+        found += [Finding("warning", f"plugin {item.candidate.plugin.name}", str(item)) for item in blueprint.outdated]
         found += _unused(blueprint, plan)
         found += _secrets(blueprint.settings, plan, settings_file)
         found += _servers(plan, blueprint.settings.data_dir)

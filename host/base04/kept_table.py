@@ -49,6 +49,8 @@ class KeptTable:
     schema: ClassVar[TableSchema]
     owner: ClassVar[str]
     """Whose stored schema it is."""
+    versions: ClassVar[int] = 1
+    """One, and one more for each time that the schema got further columns."""
     listed: ClassVar[tuple[str, ...] | None] = None
     """The columns of a page; None for all."""
     sweepable: ClassVar[Mapping[str, Any]] = {}
@@ -61,10 +63,10 @@ class KeptTable:
     async def prepare(self) -> None:
         """Make the table where it is missing; once."""
         if not self._there:
-            await self.database.migrate(self.owner, (self._create,))
+            await self.database.migrate(self.owner, (self._complete,) * self.versions)
             self._there = True
 
-    async def _create(self, database: DatabaseManager) -> None:
+    async def _complete(self, database: DatabaseManager) -> None:
         await database.ensure_table(self.schema)
 
     async def page(self, query: PageQuery) -> tuple[list[dict[str, Any]], str | None]:

@@ -18,7 +18,7 @@ from base04.attempts import with_retries
 from base04.failures import PASSED_ON, Status, failed, failure
 from base04.injection import HandlerCall, ManagerLookup, Report, action_context
 from base04.json_result import json_result
-from base04.limits import ALL, Limits, RouteChoices
+from base04.limits import ALL, Limits, NoteRefusal, RouteChoices
 from base04.slots import Slots
 from base04.supervision import GRACE_S, supervise
 from base04.worker_pool import Hold, WorkerPool
@@ -29,6 +29,7 @@ from base04_hookspecs.errors import (
     AuthenticationError,
     InvalidInput,
     ManagerUnavailable,
+    NotSupported,
     PermissionDenied,
     UnknownAction,
 )
@@ -58,6 +59,7 @@ class Pipeline:
         hold: keeps the generation for a thread whose caller has given up.
         slots: how often actions run at once; several pipelines may share them.
         record: what notes each run that has ended.
+        refused: what notes each call that a limit refused.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Pipeline:
         hold: Hold | None = None,
         slots: Slots | None = None,
         record: Record | None = None,
+        refused: NoteRefusal | None = None,
     ) -> None:
         self._managers = managers
         self._before = tuple(before)
@@ -81,7 +84,7 @@ class Pipeline:
         self._hold = hold
         self._slots = slots if slots is not None else Slots()
         self._record = record
-        self._limits = Limits(managers.get, choices)
+        self._limits = Limits(managers.get, choices, refused)
         self._calls: dict[str, HandlerCall] = {}
 
     @property
@@ -208,7 +211,10 @@ class Pipeline:
     def _listeners(self) -> HooksManager | None:
         """Return who tells of actions that were run, None where nobody wants to hear of them."""
         hooks: HooksManager | None = self._managers.get("hooks")  # type: ignore[assignment]  # what has that role
-        return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
+        try:
+            return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
+        except NotSupported:
+            return hooks
 
     async def _complete(
         self, action: Action, args: Mapping[str, Any] | None, context: RequestContext, report: Report | None

@@ -13,7 +13,15 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from base04.cli.program import program
-from base04.settings import AuditSettings, HostSettings, LogSettings, PluginSettings, RoleSettings, ServerSettings
+from base04.settings import (
+    AuditSettings,
+    HostSettings,
+    LogSettings,
+    PluginSettings,
+    RoleSettings,
+    ServerSettings,
+    TelemetrySettings,
+)
 from base04_hookspecs import host_hooks
 from base04_hookspecs.roles import ROLES
 from docs_kit import DOCS, EXAMPLES, pages
@@ -25,6 +33,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "server.": ServerSettings,
     "plugins.": PluginSettings,
     "log.": LogSettings,
+    "telemetry.": TelemetrySettings,
     "managers.<role>.": RoleSettings,
 }
 
@@ -58,7 +67,7 @@ def test_every_role_is_documented(role: str) -> None:
 )
 def test_every_host_wide_hook_is_documented(hook: str) -> None:
     assert f"`{hook}`" in written("write-a-plugin.md")
-    assert f"def {hook}() -> " in written("reference/hooks.md")
+    assert f"def {hook}(" in written("reference/hooks.md")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +86,7 @@ def test_settings_page_shows_every_key_of_the_host() -> None:
         ("plugins", PluginSettings),
         ("log", LogSettings),
         ("audit", AuditSettings),
+        ("telemetry", TelemetrySettings),
     ):
         assert shown[section].keys() == model.model_fields.keys()
     keys = {key for role in shown["managers"].values() for key in role}

@@ -53,6 +53,8 @@ def plugins(
     for item in found:
         if item["reason"]:
             sys.stdout.write(f"\n{item['name']}: {item['reason']}\n{item['error']}")
+        for warning in item.get("warnings", ()):
+            sys.stdout.write(f"\n{item['name']}: {warning}\n")
 
 
 def _origin(item: Any) -> str:

@@ -11,6 +11,7 @@ import orjson
 from pydantic import TypeAdapter, ValidationError
 
 from base04.client.problems import UnexpectedAnswer, error_of
+from base04.telemetry.origin import trace_headers
 from base04_hookspecs.errors import ManagerUnavailable, NotSupported, OutcomeUnknown
 
 ACCEPTED: Final = 202
@@ -72,15 +73,17 @@ class Calls:
             ManagerUnavailable: the host cannot be reached.
             OutcomeUnknown: it did not answer.
         """
+        headers = {**request.pop("headers", {}), **trace_headers()}
         try:
-            return client.request(method, url, **request)
+            return client.request(method, url, headers=headers, **request)
         except httpx.HTTPError as error:
             raise self.broken(error) from error
 
     async def send_async(self, client: httpx.AsyncClient, method: str, url: str, **request: Any) -> httpx.Response:
         """As ``send``, to be awaited."""
+        headers = {**request.pop("headers", {}), **trace_headers()}
         try:
-            return await client.request(method, url, **request)
+            return await client.request(method, url, headers=headers, **request)
         except httpx.HTTPError as error:
             raise self.broken(error) from error
 

@@ -44,6 +44,7 @@ TABLE: Final = TableSchema(
         Column("owner", "string"),
         Column("lease_until", "timestamp"),
         Column("cancel", "boolean"),
+        Column("trace", "string"),
     ),
     primary_key=("id",),
     indexes=(("action", "id"), ("user_id", "id"), ("status", "id"), ("request_id",)),
@@ -51,10 +52,11 @@ TABLE: Final = TableSchema(
 """``id`` begins with the time it was made at, so that its order is that of executions.
 
 ``owner`` is the process that queued or performs it, which renews ``lease_until``; once that has passed, another may
-take it. ``arguments`` and ``principal`` are there until it has ended.
+take it. ``arguments`` and ``principal`` are there until it has ended. ``trace`` is the ``traceparent`` of the request
+that asked for it.
 """
 
-INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent")
+INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent", "trace")
 """What nobody is shown."""
 
 _LISTED: Final = tuple(column.name for column in TABLE.columns if column.name not in (*INSIDE, "result"))
@@ -87,6 +89,7 @@ class ExecutionTable(KeptTable):
 
     schema = TABLE
     owner = "executions"
+    versions = 2
     listed = _LISTED
     sweepable: ClassVar[Mapping[str, Any]] = {"status": {"in": list(FINAL)}}
 

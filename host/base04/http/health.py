@@ -37,7 +37,7 @@ def routes(app: AppManager) -> list[Route]:
 
     async def health(request: Request) -> Response:
         """Tell how healthy the host is; with the permission ``host.read``, how each manager is."""
-        found = await latest()
+        found = app.whole_health(await latest())
         code = 503 if found["status"] == "unhealthy" else 200
         if context_of(request).principal.may("host.read"):
             return JSONAnswer(found, code)

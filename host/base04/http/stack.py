@@ -35,6 +35,7 @@ from base04.http.openapi import routes as openapi_routes
 from base04.http.plugin_parts import admitted_routes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
 from base04.limits import ADDRESS
+from base04.telemetry.origin import forget_origin, note_origin
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
 from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.websocket import WebSocketManager
@@ -53,7 +54,8 @@ _log = structlog.get_logger()
 
 def build_stack(generation: Generation, app: AppManager) -> ASGIApp:
     """Compile what serves a generation: the host's own layers outside, then the plugins' middleware, then dispatch."""
-    return Frame(wrapped(Dispatch(generation, app), generation.contributions.middleware), app)
+    frame = Frame if app.telemetry is None else app.telemetry.frame
+    return frame(wrapped(Dispatch(generation, app), generation.contributions.middleware), app)
 
 
 class Frame:
@@ -65,6 +67,7 @@ class Frame:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
         exchange = scope[SCOPE_KEY] = Exchange(scope, send)
+        origin = note_origin((exchange.request_id, exchange.fields.get(b"traceparent")))
         began = perf_counter()
         try:
             await self._app(scope, receive, exchange.send)
@@ -88,6 +91,7 @@ class Frame:
                 self._answered(_route_of(path), scope["method"], exchange.status, perf_counter() - began)
             # The server's send knows the scope: without this every request would be left to the garbage collector.
             scope.pop(SCOPE_KEY, None)
+            forget_origin(origin)
 
 
 @lru_cache(maxsize=1024)
