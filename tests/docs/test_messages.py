@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from base04_builtin.websocket.messages import gap
-from docs_kit import DOCS, EXAMPLES, blocks
+from docs_kit import DOCS, blocks
 from serve_kit import PATIENCE_S, Server
 
 PROTOCOL = Subprotocol("base04.v1")
 
-NAMED_BY_CHANCE = frozenset({"epoch", "sid", "offset", "after", "timestamp", "request_id", "client_ip"})
+NAMED_BY_CHANCE = frozenset({"epoch", "sid", "offset", "after", "wait_s", "timestamp", "request_id", "client_ip"})
 """Keys whose values differ from one time to the next; they have the same type."""
 
 
@@ -37,6 +36,11 @@ def alike(page: Any, said: Any, key: str = "") -> bool:
     if key in NAMED_BY_CHANCE:
         return type(page) is type(said) or {type(page), type(said)} == {int, float}
     return bool(page == said)
+
+
+def lines(server: Server) -> list[dict[str, Any]]:
+    """Return what a host that has ended wrote to its log."""
+    return [json.loads(text) for text in re.findall(r"^{.*}$", server.stderr.wait_for_end(), re.MULTILINE)]
 
 
 class Client:
@@ -63,8 +67,7 @@ class Client:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Return a host with the action of ``base04 init``, and a plugin that refuses badges."""
-    shutil.copytree(EXAMPLES / "office" / "plugins", tmp_path / "plugins", ignore=shutil.ignore_patterns("__pycache__"))
+    """Return a host with the actions that the pages speak of."""
     (tmp_path / "actions").mkdir()
     (tmp_path / "actions" / "hello.yaml").write_text(
         'pack: hello\nversion: 1.0.0\nactions:\n  greet:\n    handler: ".hello:greet"\n    access: public\n'
@@ -73,8 +76,16 @@ def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "actions" / "hello.py").write_text(
         "async def greet(name: str) -> dict[str, str]:\n    return {'message': f'Hello, {name}!'}\n"
     )
-    settings = "plugins: {paths: [plugins]}\nmanagers: {action_discovery: {folders: [actions]}}\n"
-    with Server(tmp_path, settings=settings, OFFICE_BADGE="x7Kq") as server:
+    (tmp_path / "actions" / "shop.yaml").write_text(
+        'pack: shop\nversion: 1.0.0\nactions:\n  pay:\n    handler: ".shop:pay"\n    idempotent: true\n'
+        "    retry: {attempts: 2, delay: 100ms, when: failed}\n"
+    )
+    (tmp_path / "actions" / "shop.py").write_text(
+        "tried = []\n\nasync def pay() -> str:\n    tried.append(1)\n"
+        "    if len(tried) == 1:\n        raise RuntimeError('no answer')\n    return 'paid'\n"
+    )
+    settings = "managers: {action_discovery: {folders: [actions]}}\n"
+    with Server(tmp_path, settings=settings) as server:
         yield server
 
 
@@ -124,13 +135,16 @@ def test_messages_of_the_websocket_page_are_what_is_said(server: Server) -> None
     assert not missing
 
 
-def test_log_line_of_the_page_is_what_is_logged(server: Server) -> None:
-    (line,) = shown("run.md")
-    with server.client(**{"x-badge": "another"}) as client:
-        assert client.get("/whoami").status_code == 401
+def test_log_line_of_an_action_is_what_is_logged(server: Server) -> None:
+    (line,) = shown("watch.md")
+    traced = {"traceparent": f"00-{line['trace_id']}-{line['span_id']}-01"}
+    with server.admin() as admin:
+        made = admin.post("/api-keys", json={"user_id": line["user_id"], "permissions": []}).json()
+    with server.client(made["api_key"], **traced) as ada:
+        assert ada.post("/actions/shop.pay").json() == "paid"
     assert server.stop() == 0
-    logged = [json.loads(text) for text in re.findall(r"^{.*}$", server.stderr.wait_for_end(), re.MULTILINE)]
-    assert any(alike(line, entry) for entry in logged), logged
+    logged = [entry for entry in lines(server) if entry["event"] == line["event"]]
+    assert any(alike(line, entry) for entry in logged), json.dumps(logged)
 
 
 def test_pages_with_json_are_those_that_are_compared() -> None:
