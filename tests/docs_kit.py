@@ -34,15 +34,21 @@ class Block:
 
 
 def pages() -> list[Path]:
-    """Return all pages of the documentation."""
-    return sorted(DOCS.glob("*.md"))
+    """Return all pages of the documentation, the generated ones included."""
+    return sorted([*DOCS.glob("*.md"), *(DOCS / "reference").rglob("*.md")])
+
+
+def is_generated(page: Path) -> bool:
+    """Tell whether a page belongs to the reference."""
+    return page.relative_to(DOCS).parts[0] in ("reference", "reference.md")
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
     """Return the blocks of a page in these languages, in their order."""
     text = page.read_text(encoding="utf-8")
     found = (
-        Block(page.name, text.count("\n", 0, match.start()) + 1, match[1], match[2]) for match in _FENCE.finditer(text)
+        Block(page.relative_to(DOCS).as_posix(), text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        for match in _FENCE.finditer(text)
     )
     return [block for block in found if block.language in languages]
 

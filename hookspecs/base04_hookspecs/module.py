@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, Literal, TypedDict
+from typing import ClassVar, Literal, NotRequired, TypedDict
 
 from base04_hookspecs.health import HealthReport
 from base04_hookspecs.manager import Manager
@@ -27,6 +27,7 @@ class ModuleInfo(TypedDict):
     """A plugin as the running host sees it.
 
     ``source`` tells how it was found; ``error`` is the traceback of a failed one; ``load_time`` is in seconds.
+    ``warnings`` are sentences about what works now and may not with a later version, such as an older contract.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModuleInfo(TypedDict):
     reason: str
     error: str
     load_time: float
+    warnings: NotRequired[list[str]]
     contributes: Contribution
 
 

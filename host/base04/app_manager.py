@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -19,10 +20,11 @@ from base04.accessors import ManagerAccessors
 from base04.audit import AuditLog
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
+from base04.compatibility import may_be_outdated
 from base04.contributions import collect, collect_packs
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
-from base04.errors import StopError
+from base04.errors import HostError, StopError
 from base04.executions.executions import Executions
 from base04.failures import Status
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
@@ -54,11 +56,15 @@ from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import Scope
 
     from base04.telemetry.telemetry import Telemetry
 
 _log = structlog.get_logger()
 _draft: ContextVar[Blueprint | None] = ContextVar("base04_draft", default=None)
+
+running_hosts: Final[WeakKeyDictionary[AppManager, asyncio.AbstractEventLoop]] = WeakKeyDictionary()
+"""The hosts of this process that have started, and the loop of each: for tests, to find those that were forgotten."""
 
 
 class AppManager(ManagerAccessors):
@@ -80,7 +86,7 @@ class AppManager(ManagerAccessors):
         only: Iterable[str] | None = None,
     ) -> None:
         loaded = load_settings(settings)
-        self.folder = DataFolder(loaded.data_dir)
+        self.folder = self._data_folder(loaded.data_dir)
         self.choices = ModuleChoices(self.folder.path)
         self._blueprint = Blueprint(
             loaded,
@@ -88,7 +94,7 @@ class AppManager(ManagerAccessors):
             extra_plugins=plugins,
             safe_mode=safe_mode,
             only=only,
-            disabled=frozenset() if safe_mode else self.choices.read(),
+            disabled=frozenset() if safe_mode else self._switched_off(),
         )
         self._drafts: set[Blueprint] = set()
         self.draining = False
@@ -106,9 +112,16 @@ class AppManager(ManagerAccessors):
         kept = self.settings.executions
         self.idempotency = Idempotency(self._default_database, kept.lease, kept.keep_answers)
         self._start_order: list[Running] = []
+        self._told: set[str] = set()
         self._workers = WorkerPool()
         self._slots = Slots()
         self.telemetry: Telemetry | None = None
+
+    def _data_folder(self, path: Path) -> DataFolder:
+        return DataFolder(path)
+
+    def _switched_off(self) -> frozenset[str]:
+        return self.choices.read()
 
     # The way from entry points to running managers
 
@@ -167,6 +180,7 @@ class AppManager(ManagerAccessors):
                 for error in await asyncio.shield(self._wind_up()):
                     _log.warning("a manager failed to stop after a failed start", error=str(error))
                 raise
+            running_hosts[self] = asyncio.get_running_loop()
 
     async def _bring_up(self, plan: Plan) -> None:
         started = await self.start_managers(plan)
@@ -193,11 +207,12 @@ class AppManager(ManagerAccessors):
 
     def build(self, started: Started) -> Generation:
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
+        from base04.http.authentication import Authentication
         from base04.http.stack import build_stack
 
         discovery = self.discovery
         plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
-        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery), plugins)
+        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery, self), plugins)
         pipeline = Pipeline if self.telemetry is None else self.telemetry.pipeline
         generation.pipeline = pipeline(
             GenerationManagers(generation),
@@ -210,6 +225,7 @@ class AppManager(ManagerAccessors):
             record=self._recorder(),
             refused=self.counts.refused,
         )
+        generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, self)
         return generation
 
@@ -226,6 +242,7 @@ class AppManager(ManagerAccessors):
             await hand_over(self._generation, generation)
         previous, self._generation = self._generation, generation
         self._blueprint = blueprint or self._blueprint
+        self._announce_outdated()
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
         await self.audit.adopt(generation)
@@ -288,10 +305,12 @@ class AppManager(ManagerAccessors):
         errors = await stop_each(self._start_order)
         self._workers.close()
         self._generation, self._start_order = None, []
+        self._told.clear()
         if self.telemetry is not None:
             await self.telemetry.stop()
         self.telemetry = None
         self.folder.release()
+        running_hosts.pop(self, None)
         return errors
 
     async def _end_background_work(self) -> None:
@@ -317,6 +336,22 @@ class AppManager(ManagerAccessors):
                     manager=str(choice.key),
                     by=str(choice.candidate),
                     instead_of=choice.replaces.provider.name,
+                )
+
+    def _announce_outdated(self) -> None:
+        """Tell once of each chosen provider that lacks something of its contract, however often things change."""
+        for item in self._blueprint.outdated:
+            if str(item) not in self._told:
+                self._told.add(str(item))
+                _log.warning(
+                    "a provider is written for an older contract",
+                    plugin=item.candidate.plugin.name,
+                    provider=item.candidate.provider.name,
+                    contract=item.candidate.role,
+                    written_for=item.candidate.provider.written_for,
+                    serves=item.serves,
+                    lacks=item.lacks,
+                    advice=str(item),
                 )
 
     async def take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
@@ -418,6 +453,15 @@ class AppManager(ManagerAccessors):
         """
         return self.generation.get(role, instance)
 
+    async def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from.
+
+        Raises:
+            AuthenticationError: what is shown does not prove it.
+            ManagerUnavailable: whether it does cannot be known just now.
+        """
+        return await self.generation.authentication.identify(scope)
+
     async def run_action(
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None
     ) -> Any:
@@ -453,6 +497,27 @@ class AppManager(ManagerAccessors):
         """Read everything anew, and renew what a plugin provides even where nothing has changed."""
         return await self._changeover.renew(name)
 
+    def admit(self, blueprint: Blueprint) -> None:
+        """Refuse what this host is not to become, before anything of it starts.
+
+        Raises:
+            HostError: it cannot serve; the message says why.
+        """
+
+    # What all processes of a host say together: here it is one
+
+    def whole_health(self, own: ApplicationHealth) -> ApplicationHealth:
+        """Return the health of the whole host, of which this process knows its own part."""
+        return own
+
+    async def whole_metrics(self, own: bytes) -> bytes:
+        """Return the metrics of the whole host, of which this process knows its own part."""
+        return own
+
+    def convergence(self) -> dict[str, Any]:
+        """Return what is told beside the answer to a change: which processes serve it."""
+        return {}
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
         running: dict[str, list[str]] = {}
@@ -460,7 +525,23 @@ class AppManager(ManagerAccessors):
         for item in generation.running.values() if generation else ():
             candidate = item.node.choice.candidate
             running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
-        return [plugin.describe(running.get(name, [])) for name, plugin in self.discovery.plugins.items()]
+        warnings = self._warnings()
+        return [
+            plugin.describe(running.get(name, []), warnings.get(name, ()))
+            for name, plugin in self.discovery.plugins.items()
+        ]
+
+    def _warnings(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        if self._generation is None and not may_be_outdated(self.discovery.candidates):
+            return found  # a list of plugins imports no provider without need
+        try:
+            outdated = self.blueprint.outdated
+        except HostError:  # what keeps the host from starting is told where it is started
+            return found
+        for item in outdated:
+            found.setdefault(item.candidate.plugin.name, []).append(str(item))
+        return found
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""

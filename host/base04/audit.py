@@ -16,7 +16,7 @@ from base04.lifecycle import within
 from base04.selection import InstanceKey
 from base04_hookspecs.context import LOCAL, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
-from base04_hookspecs.errors import Base04Error, ManagerUnavailable
+from base04_hookspecs.errors import Base04Error, ManagerUnavailable, NotSupported
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.host_hooks import AuditEvent
 
@@ -209,9 +209,12 @@ class AuditLog:
 
     async def _announce(self, event: AuditEvent) -> None:
         hooks = self._listens_to
-        if hooks is None or not hooks.has_callbacks(event["event"]):
+        if hooks is None:
             return
         try:
+            with contextlib.suppress(NotSupported):  # then there may be some
+                if not hooks.has_callbacks(event["event"]):
+                    return
             data = {name: event[name] for name in ("user_id", "client_ip", "request_id")}
             await hooks.trigger_hook(event["event"], **data, details=dict(event["details"]))
         except Exception:  # noqa: BLE001 - as for listeners

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from base04.discovery import Discovery
-from base04_hookspecs.app import ActionPackSource
+from base04_hookspecs.app import ActionPackSource, AppManager
 from base04_hookspecs.host_hooks import AfterAction, AuditListener, Authenticator, BeforeAction, LifecycleStep
 from base04_hookspecs.websocket import RoomAuthorizer
 
@@ -41,19 +42,22 @@ class Contributions:
     authorize_room: tuple[RoomAuthorizer, ...] = field(default=())
 
 
-def collect(discovery: Discovery) -> Contributions:
-    """Call each host-wide hook of each plugin once; one that raises is reported and contributes nothing."""
+def collect(discovery: Discovery, app: AppManager) -> Contributions:
+    """Call each host-wide hook of each plugin once; one that raises is reported and contributes nothing.
+
+    ``app`` is handed to those that take it.
+    """
     return Contributions(
-        routes=tuple(_items(discovery, "routes")),
-        middleware=tuple(item for _, item in _items(discovery, "middleware")),
-        authenticate=tuple(item for _, item in _items(discovery, "authenticate")),
-        before_action=tuple(item for _, item in _items(discovery, "before_action")),
-        after_action=tuple(item for _, item in _items(discovery, "after_action")),
+        routes=tuple(_items(discovery, "routes", app)),
+        middleware=tuple(item for _, item in _items(discovery, "middleware", app)),
+        authenticate=tuple(item for _, item in _items(discovery, "authenticate", app)),
+        before_action=tuple(item for _, item in _items(discovery, "before_action", app)),
+        after_action=tuple(item for _, item in _items(discovery, "after_action", app)),
         startup=tuple(_items(discovery, "startup")),
         shutdown=tuple(_items(discovery, "shutdown")),
-        audit_event=tuple(item for _, item in _items(discovery, "audit_event")),
-        metrics=tuple(_items(discovery, "metrics")),
-        authorize_room=tuple(item for _, item in _items(discovery, "authorize_room")),
+        audit_event=tuple(item for _, item in _items(discovery, "audit_event", app)),
+        metrics=tuple(_items(discovery, "metrics", app)),
+        authorize_room=tuple(item for _, item in _items(discovery, "authorize_room", app)),
     )
 
 
@@ -67,10 +71,11 @@ def collect_packs(discovery: Discovery) -> list[ActionPackSource]:
     return [{"plugin": name, "definition": item} for name, item in _items(discovery, "action_packs")]
 
 
-def _items(discovery: Discovery, hook: str) -> Iterator[tuple[str, Any]]:
+def _items(discovery: Discovery, hook: str, app: AppManager | None = None) -> Iterator[tuple[str, Any]]:
     for name, implementation in discovery.registry.implementations(hook):
+        arguments = {"app": app} if "app" in inspect.signature(implementation).parameters else {}
         try:
-            items = list(implementation() or ())
+            items = list(implementation(**arguments) or ())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the host goes on
             plugin = discovery.plugins[name]
             plugin.reason = f"its hook {hook!r} raised {type(error).__name__}: {error}"

@@ -20,6 +20,7 @@ _ONLY_AT_START: Final = (
     ("log",),
     ("server", "host"),
     ("server", "port"),
+    ("server", "workers"),
     ("server", "trusted_proxies"),
     ("server", "health_interval"),
     ("audit",),

@@ -18,6 +18,7 @@ from typing import Any, Final
 import pluggy
 import structlog
 
+from base04.compatibility import contract_fits
 from base04.errors import HostError
 from base04.installed import InstalledDistribution, InstalledPoint, InstalledPoints
 from base04.local_imports import LocalImports, file_stamp
@@ -66,7 +67,7 @@ class HookRegistry(pluggy.PluginManager):
             raise PluginRefused(f"There is no hook {hook!r}; {hint}")
         return options
 
-    def implementations(self, hook: str) -> list[tuple[str, Callable[[], Any]]]:
+    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
         """Return the implementations of a hook with their plugins' names, ordered by name."""
         caller = getattr(self.hook, hook)
         return sorted(((impl.plugin_name, impl.function) for impl in caller.get_hookimpls()), key=lambda pair: pair[0])
@@ -313,22 +314,12 @@ def _checked_role(hook: str, role: str | None, provider: object) -> str:
         )
     if role is not None and provider.role not in (None, role):
         raise PluginRefused(f"The hook {hook!r} gave a provider of the role {provider.role!r}.")
-    serves = ROLES[role].contract_version if role is not None else provider.contract
-    if not contract_fits(provider.contract, serves):
+    if role is not None and not contract_fits(provider.written_for, serves := ROLES[role].contract_version):
         raise PluginRefused(
-            f"The provider {provider.name!r} is written for version {provider.contract} of the contract {role!r}, "
+            f"The provider {provider.name!r} is written for version {provider.written_for} of the contract {role!r}, "
             f"and this Base04 has version {serves}."
         )
     return role or str(provider.role)
-
-
-def contract_fits(written_for: str, serves: str) -> bool:
-    """Tell whether a provider written for one version works where another is served: same major, no newer minor."""
-    try:
-        wanted, have = ([int(part) for part in version.split(".")] for version in (written_for, serves))
-    except ValueError:
-        return False
-    return wanted[:1] == have[:1] and wanted <= have
 
 
 def _find_action_sources(

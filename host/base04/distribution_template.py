@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from base04.discovery import Discovery
 from base04.errors import HostError
 from base04.plugin import HOST_DISTRIBUTION, Candidate
+from base04_hookspecs.roles import ROLES
 
 Kind = Literal["plugin", "pack", "role", "manager"]
 
@@ -85,6 +86,7 @@ def replacing(role: str, discovery: Discovery) -> dict[str, Any]:
         "base_module": module,
         "base_class": cls,
         "suite": _SUITES[role],
+        "contract": ROLES[role].contract_version,
         "capabilities": repr(set(capabilities)) if capabilities else "",
         "capabilities_argument": f", capabilities=frozenset({set(capabilities)!r})" if capabilities else "",
     }

@@ -74,6 +74,7 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
         found += [Finding(*told) for told in telemetry.check(blueprint.settings, _CONNECT_TIMEOUT_S)]
         found += _plugins(blueprint)
         plan = blueprint.plan
+        found += [Finding("warning", f"plugin {item.candidate.plugin.name}", str(item)) for item in blueprint.outdated]
         found += _unused(blueprint, plan)
         found += _secrets(blueprint.settings, plan, settings_file)
         found += _servers(plan, blueprint.settings.data_dir)

@@ -29,6 +29,7 @@ from base04_hookspecs.errors import (
     AuthenticationError,
     InvalidInput,
     ManagerUnavailable,
+    NotSupported,
     PermissionDenied,
     UnknownAction,
 )
@@ -210,7 +211,10 @@ class Pipeline:
     def _listeners(self) -> HooksManager | None:
         """Return who tells of actions that were run, None where nobody wants to hear of them."""
         hooks: HooksManager | None = self._managers.get("hooks")  # type: ignore[assignment]  # what has that role
-        return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
+        try:
+            return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
+        except NotSupported:
+            return hooks
 
     async def _complete(
         self, action: Action, args: Mapping[str, Any] | None, context: RequestContext, report: Report | None

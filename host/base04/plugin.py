@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -46,7 +47,7 @@ class Plugin:
         """Where it came from, for people: ``base04-redis 1.2`` or the file."""
         return f"{self.distribution} {self.version}".strip() or self.target
 
-    def describe(self, running: list[str]) -> ModuleInfo:
+    def describe(self, running: list[str], warnings: Iterable[str] = ()) -> ModuleInfo:
         """Return the plugin as JSON; ``running`` are the managers that it provides now."""
         values = {
             f.name: getattr(self, f.name)
@@ -59,7 +60,7 @@ class Plugin:
             "hooks": list(self.hooks),
             "packs": list(self.packs),
         }
-        return ModuleInfo(**values, contributes=contributes)  # type: ignore[typeddict-item,no-any-return]  # the fields are its keys
+        return ModuleInfo(**values, warnings=list(warnings), contributes=contributes)  # type: ignore[typeddict-item,no-any-return]  # the fields are its keys
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,9 @@ Permission = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$")]
 class ServerSettings(BaseModel):
     """How the host serves HTTP.
 
-    ``state_permissions`` says which permission states need whose ids match, such as ``{"user_*": users}``: then
-    ``users.read`` and ``users.write`` instead of ``state.read`` and ``state.write``. The longest pattern counts.
+    ``workers`` is how many processes ``base04 serve`` starts. ``state_permissions`` says which permission states need
+    whose ids match, such as ``{"user_*": users}``: then ``users.read`` and ``users.write`` instead of ``state.read``
+    and ``state.write``. The longest pattern counts.
     """
 
     model_config = _CONFIG
@@ -49,6 +50,7 @@ class ServerSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     trusted_proxies: tuple[str, ...] = ()
     drain_timeout: Duration = 30.0
     health_interval: Duration = 5.0

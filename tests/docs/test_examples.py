@@ -220,6 +220,7 @@ async def test_every_hook_of_the_office_takes_part(pack: Path) -> None:
         assert {*described["contributes"]["hooks"]} == hooks - {"extra_providers"}
         answer = await http.get("/whoami")
         assert (answer.json(), answer.headers["x-served-by"]) == ({"user_id": None}, "office")
+        assert (await http.post("/knock")).status_code == 401
         await manager.run_action("notes.add", {"text": "  Buy milk  "}, principal=ada)
         (note,) = await manager.run_action("notes.search", {"tag": "todo"}, principal=ada)
         assert note["text"] == "Buy milk"
@@ -236,6 +237,7 @@ async def test_badge_proves_who_is_calling(folder: Path, monkeypatch: pytest.Mon
     async with manager, client(manager.serve) as http:
         assert (await http.get("/whoami", headers={"x-badge": "x7Kq"})).json() == {"user_id": "office"}
         assert (await http.get("/whoami", headers={"x-badge": "other"})).status_code == 401
+        assert (await http.post("/knock", headers={"x-badge": "x7Kq"})).status_code == 403
     assert await office.by_badge(Credentials({}, None)) is None
 
 
@@ -339,5 +341,5 @@ def test_program_that_is_not_async(pack: Path) -> None:
 
 
 def test_samples_are_where_the_pages_say() -> None:
-    for name in ("chat", "greetings", "library", "limits_rate_limiter", "mailer"):
+    for name in ("chat", "greetings", "library", "limits_rate_limiter", "lmdb_redis", "mailer"):
         assert (SAMPLES / name / "pyproject.toml").is_file()

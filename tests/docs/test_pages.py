@@ -25,9 +25,8 @@ from base04.settings import (
 )
 from base04_hookspecs import host_hooks
 from base04_hookspecs.roles import ROLES
-from docs_kit import DOCS, EXAMPLES, Block, blocks, example_files, exchanges, pages
+from docs_kit import DOCS, EXAMPLES, Block, blocks, example_files, exchanges, is_generated, pages
 
-GENERATED = "reference.md"
 COMMANDS: dict[str, Any] = get_command(program).commands  # type: ignore[attr-defined]  # a group
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -46,7 +45,7 @@ def written(name: str) -> str:
 
 @pytest.mark.parametrize(
     "block",
-    [block for page in pages() if page.name != GENERATED for block in blocks(page, "python", "yaml", "toml")],
+    [block for page in pages() if not is_generated(page) for block in blocks(page, "python", "yaml", "toml")],
     ids=str,
 )
 def test_code_is_a_part_of_a_file_that_tests_run(block: Block) -> None:
@@ -110,13 +109,13 @@ def _leaf_commands(commands: dict[str, Any], above: str = "base04") -> Iterator[
 @pytest.mark.parametrize("command", list(_leaf_commands(COMMANDS)))
 def test_every_command_is_documented(command: str) -> None:
     assert f"`{command}" in written("run.md")
-    assert f"`{command}" in written(GENERATED)
+    assert f"## `{command}" in written("reference/commands.md")
 
 
 @pytest.mark.parametrize("role", list(ROLES))
 def test_every_role_is_documented(role: str) -> None:
     assert f"`{role}`" in written("swap-a-manager.md")
-    assert f"## The role `{role}`" in written(GENERATED)
+    assert f"# The role `{role}`" in written(f"reference/roles/{role}.md")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,7 @@ def test_every_role_is_documented(role: str) -> None:
 )
 def test_every_host_wide_hook_is_documented(hook: str) -> None:
     assert f"`{hook}`" in written("write-a-plugin.md")
-    assert f"def {hook}() -> " in written(GENERATED)
+    assert f"def {hook}(" in written("reference/hooks.md")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +131,7 @@ def test_every_host_wide_hook_is_documented(hook: str) -> None:
 )
 def test_every_settings_key_of_the_host_is_documented(key: str) -> None:
     assert f"`{key}`" in written("run.md")
-    assert f"`{key}`" in written(GENERATED)
+    assert f"`{key}`" in written("reference/settings.md")
 
 
 def test_settings_page_shows_every_key_of_the_host() -> None:
@@ -151,8 +150,14 @@ def test_settings_page_shows_every_key_of_the_host() -> None:
 
 
 def test_index_names_every_page_once() -> None:
-    linked = re.findall(r"\]\(([\w-]+\.md)\)", written("README.md"))
-    assert sorted(linked) == sorted({page.name for page in pages()} - {"README.md"})
+    linked = re.findall(r"^\* \[[^\]]*\]\(([\w-]+\.md)\)", written("README.md"), re.MULTILINE)
+    assert sorted(linked) == sorted({page.name for page in pages() if page.parent == DOCS} - {"README.md"})
+
+
+def test_reference_names_every_page_of_it_once() -> None:
+    linked = re.findall(r"\]\((reference/[\w/-]+\.md)\)", written("reference.md"))
+    below = {page.relative_to(DOCS).as_posix() for page in pages() if page.parent != DOCS}
+    assert sorted(linked) == sorted(below)
 
 
 def anchors(page: Path) -> set[str]:
@@ -161,7 +166,7 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
         if "://" in target:

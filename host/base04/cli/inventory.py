@@ -53,6 +53,8 @@ def plugins(
     for item in found:
         if item["reason"]:
             sys.stdout.write(f"\n{item['name']}: {item['reason']}\n{item['error']}")
+        for warning in item.get("warnings", ()):
+            sys.stdout.write(f"\n{item['name']}: {warning}\n")
 
 
 def _origin(item: Any) -> str:
@@ -98,19 +100,24 @@ def _managers(session: Session) -> Any:
 def graph(
     ctx: typer.Context,
     as_json: JSONOption = False,
-    form: Annotated[Literal["text", "mermaid"], typer.Option("--format", help="How to draw it.")] = "text",
+    form: Annotated[
+        Literal["text", "svg", "mermaid", "dot"], typer.Option("--format", help="How to draw it.")
+    ] = "text",
 ) -> None:
-    """Draw what depends on what."""
-    from base04.inventory import describe_graph, mermaid
-
+    """Draw what depends on what: as a tree, as a picture, or for Mermaid or Graphviz to draw."""
     session: Session = ctx.obj
     plan = session.manager().plan
-    if as_json:
-        print_json(describe_graph(plan))
-    elif form == "mermaid":
-        sys.stdout.write(mermaid(plan))
-    else:
+    if form == "text" and not as_json:
         sys.stdout.write("\n".join(_drawn(plan)) + "\n")
+        return
+    from base04.graph import describe_graph
+    from base04.graph.drawing import FORMS
+
+    described = describe_graph(plan)
+    if as_json:
+        print_json(described)
+    else:
+        sys.stdout.write(FORMS[form].draw(described))
 
 
 def _drawn(plan: Plan) -> Iterator[str]:

@@ -30,6 +30,9 @@ def list_modules(ctx: typer.Context, as_json: JSONOption = False) -> None:
         return
     rows = ((item["name"], item["status"], item["source"], ", ".join(item["contributes"]["running"])) for item in found)
     print_table(("plugin", "status", "source", "provides now"), rows, empty="There are no plugins.")
+    for item in found:
+        for warning in item.get("warnings", ()):
+            sys.stdout.write(f"\n{item['name']}: {warning}\n")
 
 
 @group.command()
@@ -52,6 +55,8 @@ def _described(module: dict[str, Any]) -> Iterator[str]:
     yield f"  health: {module['health']['status']}, {module['health']['details']}"
     if module["reason"]:
         yield f"  reason: {module['reason']}"
+    for warning in module.get("warnings", ()):
+        yield f"  warning: {warning}"
     if module["error"]:
         yield module["error"].rstrip()
 
@@ -98,7 +103,15 @@ def reload(
         lines = ["Nothing has changed."]
     elif dry_run:
         lines.append("This was a dry run: nothing was done.")
+    lines += _behind(report)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _behind(answer: dict[str, Any]) -> Iterator[str]:
+    """Say which of several processes do not serve a change yet."""
+    for report in answer.get("workers", ()):
+        if report["status"] != "serving" or report["revision"] != answer["revision"]:
+            yield f"worker {report['worker']} does not serve this yet: it is {report['status']}. See `base04 health`."
 
 
 def _told(report: dict[str, Any]) -> Iterator[str]:
@@ -117,5 +130,6 @@ def _path(name: str) -> str:
 
 def _switch(ctx: typer.Context, path: str, done: str, not_needed: str) -> None:
     session: Session = ctx.obj
-    changed = session.ask("POST", path)["changed"]
-    sys.stdout.write(f"{done if changed else not_needed}\n")
+    answer = session.ask("POST", path)
+    lines = [done if answer["changed"] else not_needed, *_behind(answer)]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))

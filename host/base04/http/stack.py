@@ -101,25 +101,38 @@ def _route_of(path: str) -> str:
     return head if head in _GROUPS else "other"
 
 
+def host_routes(generation: Generation, app: AppManager, gate: Gate) -> list[Route]:
+    """Return the host's own routes, but ``POST /actions/{name}``, which is served ahead of them."""
+    limit = app.settings.server.max_body_bytes
+    return [
+        *health.routes(app),
+        *actions.routes(generation),
+        *inventory.routes(generation, app),
+        *modules.routes(generation, app),
+        *metrics.routes(generation, app),
+        *tokens.routes(generation, gate, app.audit, limit),
+        *executions.routes(generation, app),
+        *api_keys.routes(generation, app.audit, limit),
+        *audit_events.routes(app.audit),
+        *state.routes(generation, app, limit),
+        *state_events.routes(generation, app.audit),
+        *openapi_routes.routes(generation),
+        *client_module.routes(),
+    ]
+
+
 class Dispatch:
     """Actions first, then the host's routes, then the plugins'."""
 
     def __init__(self, generation: Generation, app: AppManager) -> None:
         self._generation = generation
-        limit = app.settings.server.max_body_bytes
         self._gate = Gate(generation, app)
         self._wrapped = bool(generation.contributions.middleware)
         websocket = generation.find("websocket")
         sockets = websocket.paths if isinstance(websocket, WebSocketManager) else ()
         self._below = tuple(place for place in sockets if place.endswith("/"))
         self._run_action = actions.ActionEndpoint(generation, self._gate, app)
-        own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
-        own += [*modules.routes(generation, app), *metrics.routes(generation, app)]
-        own += tokens.routes(generation, self._gate, app.audit, limit)
-        own += executions.routes(generation, app)
-        own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
-        own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
-        own += [*openapi_routes.routes(generation), *client_module.routes()]
+        own = host_routes(generation, app, self._gate)
         self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

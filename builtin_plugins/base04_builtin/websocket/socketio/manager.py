@@ -28,7 +28,7 @@ from base04_hookspecs import HealthReport, health_report
 from base04_hookspecs.action_discovery import RunAction
 from base04_hookspecs.errors import InvalidInput
 from base04_hookspecs.jwt import JWTManager
-from base04_hookspecs.redis import RedisManager
+from base04_hookspecs.redis import RedisManager, held_here
 from base04_hookspecs.websocket import (
     ASGIReceive,
     ASGIScope,
@@ -58,7 +58,7 @@ class SocketIOWebSocketManager(WebSocketManager):
         self._authentication = Authentication(jwt, settings.revocation_interval)
         self._rules = RoomRules(room_policies(NativeSettings()), dynamic=True)  # the kinds that names tell
         self._connections = Connections(settings, self._authentication)
-        shared = redis is not None and redis.local_object("websocket.socketio", object) is None
+        shared = redis is not None and held_here(redis, "websocket.socketio", object) is None
         self._fanout = RoleFanout(redis, settings.channel, self._missed) if redis is not None and shared else None
         self._server = GuardedServer(
             on_open=self._connections.opened,
