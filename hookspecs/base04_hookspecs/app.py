@@ -26,6 +26,7 @@ from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import Scope
 
 
 class ActionSource(TypedDict):
@@ -150,6 +151,19 @@ class AppManager(ABC):
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for.
 
         Outside of a request it is the program itself that calls, which may do everything.
+        """
+
+    @abstractmethod
+    async def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from. For middleware, which is called before the host asks that.
+
+        It is who the host will find: anonymous where nothing is shown, or, for a WebSocket connection, where a token is
+        shown otherwise than in a header. Nothing is counted: who answers a request instead of handing it on should
+        hand on what cannot be identified, for the host to refuse and to count.
+
+        Raises:
+            AuthenticationError: what is shown does not prove it.
+            ManagerUnavailable: whether it does cannot be known just now.
         """
 
     @abstractmethod

@@ -60,6 +60,7 @@ from base04_hookspecs.websocket import EventHandler, Position, RoomHistory, Room
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
+    from starlette.types import Scope
 
 
 class Manager(Protocol):
@@ -560,6 +561,9 @@ class AppManager(Protocol):
         self, name: str, args: Mapping[str, Any] | None = None, *, principal: Principal | None = None
     ) -> Any:
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
+
+    def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from. For middleware, which is called before the host asks that."""
 
     def reload(self, *, dry_run: bool = False) -> ReloadReport:
         """Read settings, plugins and action packs anew, and move over to what has changed, in one step."""

@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from base04_hookspecs.errors import AuthenticationError, PermissionDenied
+
 AuthenticationMethod = Literal["anonymous", "token", "api_key", "local", "plugin"]
 
 
@@ -45,6 +47,18 @@ class Principal:
         """Tell whether the caller holds a permission."""
         return grants(self.permissions, permission)
 
+    def require(self, permission: str) -> None:
+        """Go on only where the caller holds a permission.
+
+        Raises:
+            AuthenticationError: the caller is anonymous.
+            PermissionDenied: the caller lacks the permission.
+        """
+        if not self.authenticated:
+            raise AuthenticationError("no credentials were shown")
+        if not self.may(permission):
+            raise PermissionDenied(f"This needs the permission {permission!r}.", [permission])
+
 
 ANONYMOUS: Final = Principal()
 
@@ -74,6 +88,19 @@ _current: ContextVar[RequestContext | None] = ContextVar("base04_request", defau
 def current_request() -> RequestContext | None:
     """Return the context of the request being served, None outside of one. It follows tasks and worker threads."""
     return _current.get()
+
+
+def require_permission(permission: str) -> Principal:
+    """Return who the current request is for, where they hold a permission. For the handlers of a plugin's routes.
+
+    Raises:
+        AuthenticationError: the caller is anonymous, or there is no request.
+        PermissionDenied: the caller lacks the permission.
+    """
+    request = current_request()
+    principal = ANONYMOUS if request is None else request.principal
+    principal.require(permission)
+    return principal
 
 
 class use_request:  # noqa: N801 - reads as a verb: `with use_request(context):`

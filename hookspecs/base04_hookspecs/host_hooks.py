@@ -3,14 +3,19 @@
 Every hook only collects: the host calls each implementation once for each generation that it builds, on its own, and
 keeps the callables that it returns. A request calls those, never pluggy. An implementation that raises is reported
 with its plugin and contributes nothing; wrappers (``wrapper=True``, ``hookwrapper=True``) are refused, and the order
-of contributions is that of the plugins' names.
+of contributions is that of the plugins' names. An implementation, and a callable that it returns, may take fewer
+arguments than its specification offers; one that asks for something else is refused.
+
+An implementation takes ``app`` where it has that parameter: a live view of the host, through which what it returns
+finds managers when it is called. Managers are not there yet when the hook itself is called.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from base04_hookspecs.action_discovery import ActionInfo
 from base04_hookspecs.context import Principal, RequestContext
@@ -78,6 +83,32 @@ LifecycleStep = Callable[["AppManager"], Awaitable[None]]
 AuditListener = Callable[[AuditEvent], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the host calls the callables of a hook with.
+
+    ``positional`` are given by place, as in the first version; a callable may take fewer. What came later is ``named``,
+    and given to callables that have a parameter of that name.
+    """
+
+    positional: tuple[str, ...]
+    named: tuple[str, ...] = ()
+
+
+ARGUMENTS: Final[Mapping[str, Arguments]] = MappingProxyType(
+    {
+        "authenticate": Arguments(("credentials",)),
+        "before_action": Arguments(("call",)),
+        "after_action": Arguments(("call", "outcome")),
+        "startup": Arguments(("app",)),
+        "shutdown": Arguments(("app",)),
+        "audit_event": Arguments(("event",)),
+        "authorize_room": Arguments(("principal", "room", "operation")),
+    }
+)
+"""The arguments of the callables of each hook that collects callables."""
+
+
 @hookspec
 def extra_providers() -> Iterable[Provider]:
     """Offer providers of roles that Base04 does not know; each names its ``role``.
@@ -87,7 +118,7 @@ def extra_providers() -> Iterable[Provider]:
 
 
 @hookspec
-def routes() -> Iterable[BaseRoute]:
+def routes(app: AppManager) -> Iterable[BaseRoute]:
     """Add Starlette routes, after the host's own. A path that is taken is refused and named.
 
     The host calls each implementation once for each generation. None or an empty iterable adds nothing.
@@ -95,7 +126,7 @@ def routes() -> Iterable[BaseRoute]:
 
 
 @hookspec
-def middleware() -> Iterable[Middleware]:
+def middleware(app: AppManager) -> Iterable[Middleware]:
     """Add pure ASGI middleware around everything that the host serves, the first plugin's outermost.
 
     The host calls each implementation once for each generation. None or an empty iterable adds nothing.
@@ -111,7 +142,7 @@ def cli_commands() -> Iterable[typer.Typer]:
 
 
 @hookspec
-def authenticate() -> Iterable[Authenticator]:
+def authenticate(app: AppManager) -> Iterable[Authenticator]:
     """Add ways to prove who is calling.
 
     The host calls each implementation once for each generation. A request that carries neither a Bearer token nor an
@@ -130,7 +161,7 @@ def action_packs() -> Iterable[Mapping[str, Any]]:
 
 
 @hookspec
-def before_action() -> Iterable[BeforeAction]:
+def before_action(app: AppManager) -> Iterable[BeforeAction]:
     """Add what happens before each action, after it was authorised, limited and validated.
 
     The host calls each implementation once for each generation, the callables for every run. One that raises stops
@@ -139,7 +170,7 @@ def before_action() -> Iterable[BeforeAction]:
 
 
 @hookspec
-def after_action() -> Iterable[AfterAction]:
+def after_action(app: AppManager) -> Iterable[AfterAction]:
     """Add what happens after each action whose ``before_action`` callables ran, however it ended.
 
     The host calls each implementation once for each generation, the callables for every run. One that raises is
@@ -166,7 +197,7 @@ def shutdown() -> Iterable[LifecycleStep]:
 
 
 @hookspec
-def metrics() -> Iterable[Collector]:
+def metrics(app: AppManager) -> Iterable[Collector]:
     """Add metrics: collectors of ``prometheus_client``, registered nowhere else.
 
     The host calls each implementation once for each generation, and the collectors for every ``GET /metrics``, in a
@@ -175,7 +206,7 @@ def metrics() -> Iterable[Collector]:
 
 
 @hookspec
-def audit_event() -> Iterable[AuditListener]:
+def audit_event(app: AppManager) -> Iterable[AuditListener]:
     """Listen to audit events: tokens issued, keys changed, callers denied.
 
     The host calls each implementation once for each generation, the callables for every event: what was done is
@@ -185,7 +216,7 @@ def audit_event() -> Iterable[AuditListener]:
 
 
 @hookspec
-def authorize_room() -> Iterable[RoomAuthorizer]:
+def authorize_room(app: AppManager) -> Iterable[RoomAuthorizer]:
     """Decide who may join a room or emit to it.
 
     The host calls each implementation once for each generation, the callables for every join and emit: one False

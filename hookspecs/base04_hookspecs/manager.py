@@ -26,7 +26,11 @@ class Manager(ABC):
     """The role of the contract."""
 
     contract_version: ClassVar[str] = "1.0"
-    """The version of the contract: it grows only by methods that are not abstract and raise ``NotSupported``."""
+    """The version of the contract.
+
+    Within a major version it grows only by what is not abstract, marked with ``Since``: methods that have an answer for
+    providers without one of their own, or raise ``NotSupported``.
+    """
 
     one_for_all: ClassVar[bool] = False
     """Whether processes that serve as one host must have the same data here: then only providers that declare the

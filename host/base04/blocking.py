@@ -186,6 +186,16 @@ class AppManager(contracts.AppManager):
     # What others ask
 
     @property
+    def version(self) -> str:
+        """The version of Base04."""
+        return self._host.version
+
+    @property
+    def settings(self) -> HostSettings:
+        """The settings."""
+        return self._host.settings
+
+    @property
     def data_dir(self) -> Path:
         """The folder that holds what this host keeps."""
         return self._host.data_dir
@@ -214,6 +224,11 @@ class AppManager(contracts.AppManager):
     ) -> Any:
         """Run an action through the whole pipeline, as ``principal`` or else whoever the current request is for."""
         return run_on_loop(self._loop(), self._host.run_action, name, args, principal=principal)
+
+    def identify(self, scope: Scope) -> Principal:
+        """Return who a request comes from. For middleware, which is called before the host asks that."""
+        principal: Principal = run_on_loop(self._loop(), self._host.identify, scope)
+        return principal
 
     def reload(self, *, dry_run: bool = False) -> ReloadReport:
         """Read settings, plugins and packs anew, and move over to what has changed."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+from base04.compatibility import Outdated, all_outdated
 from base04.discovery import Discovery, discover
 from base04.provider_settings import check_all
 from base04.resolution import Plan, resolve
@@ -41,6 +42,7 @@ class Blueprint:
         self._extra_plugins, self._safe_mode = tuple(extra_plugins), safe_mode
         self._only = None if only is None else tuple(only)
         self._previous = previous
+        self._outdated: list[Outdated] = []
 
     @cached_property
     def discovery(self) -> Discovery:
@@ -64,7 +66,14 @@ class Blueprint:
         """The managers to be, in the order in which they start; importing the chosen providers is part of it."""
         plan = resolve(self.selection, self.settings)
         check_all(plan, self.data_dir)
-        return plan if self._only is None else plan.restricted_to(self._only)
+        plan = plan if self._only is None else plan.restricted_to(self._only)
+        self._outdated = all_outdated((node.choice.candidate, node.constructor.cls) for node in plan.nodes.values())
+        return plan
+
+    @property
+    def outdated(self) -> list[Outdated]:
+        """What chosen providers lack of their contracts."""
+        return self._outdated if self.plan is not None else []
 
     def following(self, settings: HostSettings | None = None, disabled: frozenset[str] | None = None) -> Blueprint:
         """Return one with other settings, or other plugins switched off; plugins are discovered anew."""

@@ -106,8 +106,8 @@ class Changeover:
         draft: Blueprint | None = None
         moved = False
         try:
-            draft = draw()
-            # In a thread: it reads files and imports modules, and requests go on meanwhile.
+            # In threads: they read files and import modules, and requests go on meanwhile.
+            draft = await asyncio.to_thread(draw)
             found = await asyncio.to_thread(compare, current, draft, forced)
             self._app.admit(draft)
             _refuse_losses(found, draft, needed, self._app.plan)

@@ -24,6 +24,7 @@ _ONLY_AT_START: Final = (
     ("server", "trusted_proxies"),
     ("server", "health_interval"),
     ("audit",),
+    ("telemetry",),
 )
 """Settings that are read when the host starts, and not again."""
 

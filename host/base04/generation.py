@@ -21,6 +21,7 @@ from base04_hookspecs.markers import Use
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
+    from base04.http.authentication import Authentication
     from base04.pipeline import Pipeline
 
 _numbers = itertools.count(1)
@@ -52,7 +53,7 @@ class Generation:
     """What serves from one moment to the next: whoever pins it uses it, and no other, to the end.
 
     ``down`` says why an instance of the plan is not running, ``plugins`` are the objects of those that take part.
-    ``pipeline`` and ``asgi`` are set once, when it is built.
+    ``pipeline``, ``authentication`` and ``asgi`` are set once, when it is built.
     """
 
     plan: Plan
@@ -62,6 +63,7 @@ class Generation:
     plugins: Mapping[str, object] = field(default_factory=dict)
     number: int = field(default_factory=lambda: next(_numbers))
     pipeline: Pipeline = field(init=False)
+    authentication: Authentication = field(init=False)
     asgi: ASGIApp = field(init=False)
     _pins: int = 0
     _unpinned: asyncio.Event | None = None

@@ -41,6 +41,9 @@ _YOUNG: Final = 10_000
 _BACKLOG: Final = 2048
 """How many connections may wait to be accepted."""
 
+_SWITCH_S: Final = 0.0005
+"""How long a thread that reads or imports, as for a change at run time, keeps the loop waiting; Python has 5 ms."""
+
 _log = structlog.get_logger()
 
 
@@ -201,6 +204,7 @@ async def serve_until_told(
 async def _announce(server: HostServer, control: HostServer, when_listening: WhenListening) -> None:
     await server.listening.wait()
     await control.listening.wait()
+    sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of the throughput
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
     await when_listening(server)

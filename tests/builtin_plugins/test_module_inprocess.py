@@ -8,10 +8,11 @@ from typing import Any, NoReturn
 
 import pytest
 from starlette.applications import Starlette
+from starlette.types import Scope
 
 from base04.testing.conformance.module import ModuleConformance
 from base04_builtin.module.inprocess import InprocessModuleManager
-from base04_hookspecs import HealthReport, Manager, Principal, health_report
+from base04_hookspecs import ANONYMOUS, HealthReport, Manager, Principal, health_report
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, AppManager, ReloadReport
 from base04_hookspecs.errors import Conflict, NotFound
 from base04_hookspecs.health import HealthStatus
@@ -50,6 +51,9 @@ class TableApp(AppManager):
     @property
     def data_dir(self) -> Path:
         return Path()
+
+    async def identify(self, scope: Scope) -> Principal:
+        return ANONYMOUS
 
     async def reload(self, *, dry_run: bool = False) -> ReloadReport:
         raise Conflict("This host stands still.")

@@ -23,6 +23,7 @@ from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import AuthenticationError, InvalidInput, PermissionDenied, RateLimited
 from base04_hookspecs.host_hooks import ActionCall, Credentials
 from docs_kit import DOCS, EXAMPLES, SAMPLES
+from otlp_kit import Collector
 
 NOBODY_ELSE = {"autoload": False}
 """Keeps out whatever else is installed where the tests run."""
@@ -99,7 +100,7 @@ SETTINGS_FILES = [path for path in examples(".yaml") if not {"actions", "compose
 @pytest.mark.parametrize("file", SETTINGS_FILES, ids=str)
 def test_every_settings_file_can_be_read(file: Path, folder: Path) -> None:
     (folder / "issuer.txt").write_text("acme")
-    load_settings(file, environ={"APP_HOME": "/srv/app", "VAULT_ROLE_ID": "base04"})
+    load_settings(file, environ={"APP_HOME": "/srv/app", "VAULT_ROLE_ID": "base04", "COLLECTOR_KEY": "Bearer b04"})
 
 
 async def test_environment_takes_the_place_of_settings(folder: Path) -> None:
@@ -219,6 +220,7 @@ async def test_every_hook_of_the_office_takes_part(pack: Path) -> None:
         assert {*described["contributes"]["hooks"]} == hooks - {"extra_providers"}
         answer = await http.get("/whoami")
         assert (answer.json(), answer.headers["x-served-by"]) == ({"user_id": None}, "office")
+        assert (await http.post("/knock")).status_code == 401
         await manager.run_action("notes.add", {"text": "  Buy milk  "}, principal=ada)
         (note,) = await manager.run_action("notes.search", {"tag": "todo"}, principal=ada)
         assert note["text"] == "Buy milk"
@@ -235,6 +237,7 @@ async def test_badge_proves_who_is_calling(folder: Path, monkeypatch: pytest.Mon
     async with manager, client(manager.serve) as http:
         assert (await http.get("/whoami", headers={"x-badge": "x7Kq"})).json() == {"user_id": "office"}
         assert (await http.get("/whoami", headers={"x-badge": "other"})).status_code == 401
+        assert (await http.post("/knock", headers={"x-badge": "x7Kq"})).status_code == 403
     assert await office.by_badge(Credentials({}, None)) is None
 
 
@@ -271,6 +274,22 @@ async def test_office_hears_of_what_is_to_be_audited(folder: Path) -> None:
     ]
     page = (DOCS / "write-a-plugin.md").read_text(encoding="utf-8")
     assert all(f"`{event}`" in page for event, _, _ in heard)
+
+
+async def test_handler_traces_what_it_does(folder: Path) -> None:
+    shutil.copytree(EXAMPLES / "watch" / "actions", folder / "actions")
+    with Collector() as collector:
+        settings = {
+            "telemetry": {"endpoint": collector.url},
+            "managers": {"action_discovery": {"folders": ["actions"]}},
+        }
+        for _ in range(2):  # a tracer that was asked for once goes on
+            async with AppManager(settings) as app:
+                assert await app.run_action("letters.post", {"address": "Ada", "pages": 2}) == 1.0
+    weighed = [span for span in collector.spans if span.name == "weigh"]
+    assert [(span.scope, span.attributes) for span in weighed] == [("acme-letters", {"letters.pages": 2})] * 2
+    handlers = {span.span_id: span for span in collector.spans if span.name == "handler letters.post"}
+    assert all(handlers[span.parent_id].attributes["letters.grams"] == 10.0 for span in weighed)
 
 
 async def test_named_instance_reaches_a_handler(folder: Path) -> None:
@@ -322,5 +341,5 @@ def test_program_that_is_not_async(pack: Path) -> None:
 
 
 def test_samples_are_where_the_pages_say() -> None:
-    for name in ("chat", "greetings", "library", "limits_rate_limiter", "mailer"):
+    for name in ("chat", "greetings", "library", "limits_rate_limiter", "lmdb_redis", "mailer", "maintenance"):
         assert (SAMPLES / name / "pyproject.toml").is_file()

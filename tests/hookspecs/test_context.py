@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from base04_hookspecs import ANONYMOUS, Principal, RequestContext, current_request, grants
+from base04_hookspecs import ANONYMOUS, Principal, RequestContext, current_request, grants, require_permission
 from base04_hookspecs.context import use_request
+from base04_hookspecs.errors import AuthenticationError, PermissionDenied
 
 words = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=6)
 permissions = st.lists(words, min_size=1, max_size=4).map(".".join)
@@ -70,3 +72,19 @@ async def test_current_request_follows_tasks_and_threads_and_ends_with_its_block
             assert current_request() != context
         assert current_request() is context
     assert current_request() is None
+
+
+def test_required_permission_is_that_of_whoever_the_request_is_for() -> None:
+    ada = Principal("ada", ("notes.*",), "token")
+    with use_request(RequestContext("r", ada)):
+        assert require_permission("notes.read") is ada
+        with pytest.raises(PermissionDenied, match=r"host\.read") as caught:
+            require_permission("host.read")
+    assert caught.value.missing == ("host.read",)
+
+
+def test_strangers_and_calls_without_a_request_hold_no_permission() -> None:
+    with pytest.raises(AuthenticationError):
+        require_permission("notes.read")
+    with use_request(RequestContext("r")), pytest.raises(AuthenticationError):
+        require_permission("notes.read")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 
 from base04_hookspecs.context import RequestContext
-from base04_hookspecs.errors import AuthenticationError, InvalidInput, PermissionDenied
+from base04_hookspecs.errors import InvalidInput
 
 
 def context_of(request: Request) -> RequestContext:
@@ -21,11 +21,7 @@ def demand(request: Request, permission: str) -> None:
         AuthenticationError: the caller is anonymous.
         PermissionDenied: the caller lacks the permission.
     """
-    principal = context_of(request).principal
-    if not principal.authenticated:
-        raise AuthenticationError("no credentials were shown")
-    if not principal.may(permission):
-        raise PermissionDenied(f"This needs the permission {permission!r}.", [permission])
+    context_of(request).principal.require(permission)
 
 
 def flag(request: Request, name: str) -> bool:

@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from base04.audit import AuditLog
 from base04.generation import Generation
-from base04.http.authentication import NOTHING, Authentication, is_local, shown_in
+from base04.http.authentication import NOTHING, is_local, shown_in
 from base04.http.exchange import Exchange
 from base04.limits import ADDRESS, ALL, CALLER
 from base04_hookspecs.context import ANONYMOUS, LOCAL, Principal, RequestContext
@@ -30,7 +30,7 @@ class Gate:
     """Lets requests in, for one generation."""
 
     def __init__(self, generation: Generation, app: AppManager) -> None:
-        self._authentication = Authentication(generation)
+        self._authentication = generation.authentication
         self._limits = generation.pipeline.limits
         self._audit: AuditLog = app.audit
         self._denial_cost = app.settings.server.denial_cost

@@ -26,6 +26,7 @@ def routes(generation: Generation, app: AppManager) -> list[Route]:
     """
 
     async def metrics(request: Request) -> Response:
+        """Show what Prometheus reads; for everybody where ``server.public_metrics`` is true."""
         if not app.settings.server.public_metrics:
             demand(request, _PERMISSION)
         from base04.metrics.exposition import exposition  # only who asks for metrics loads what writes them

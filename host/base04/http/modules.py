@@ -30,12 +30,14 @@ def routes(generation: Generation, app: AppManager) -> list[Route]:
         return found
 
     async def list_modules(request: Request) -> Response:
+        """List the plugins, with what they provide now."""
         demand(request, READ)
         found = generation.find("module")
         listed = await found.list_modules() if isinstance(found, ModuleManager) else app.list_plugins()
         return JSONAnswer({"modules": listed})
 
     async def inspect(request: Request) -> Response:
+        """Show what a plugin contributes, and how it is."""
         demand(request, READ)
         name = request.path_params["name"]
         module = await manager().get_module(name)
@@ -45,19 +47,23 @@ def routes(generation: Generation, app: AppManager) -> list[Route]:
         return JSONAnswer({"changed": changed, **app.convergence()})
 
     async def enable(request: Request) -> Response:
+        """Let a plugin take part, at once and after restarts."""
         demand(request, MANAGE)
         return answer(await manager().enable_module(request.path_params["name"]))
 
     async def disable(request: Request) -> Response:
+        """Take a plugin out, at once and after restarts; ``?swap=true`` where it provides a manager."""
         demand(request, MANAGE)
         swap = flag(request, "swap")
         return answer(await manager().disable_module(request.path_params["name"], swap=swap))
 
     async def reload_module(request: Request) -> Response:
+        """Read everything anew, and renew what a plugin provides."""
         demand(request, MANAGE)
         return answer(await manager().reload_module(request.path_params["name"]))
 
     async def reload(request: Request) -> Response:
+        """Read settings, plugins and packs anew; ``?dry_run=true`` only says what would change."""
         demand(request, MANAGE)
         return JSONAnswer({**await app.reload(dry_run=flag(request, "dry_run")), **app.convergence()})
 

@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from base04_hookspecs import Principal, current_request, hookimpl
+from base04_hookspecs import Principal, current_request, hookimpl, require_permission
 from base04_hookspecs.app import AppManager
+from base04_hookspecs.command_line import CommandSession
 from base04_hookspecs.errors import AuthenticationError, PermissionDenied
 from base04_hookspecs.host_hooks import (
     ActionCall,
@@ -46,9 +47,15 @@ async def who_am_i(request: Request) -> Response:
 
 
 @hookimpl
-def routes() -> Iterable[BaseRoute]:
-    """Add a route."""
+def routes(app: AppManager) -> Iterable[BaseRoute]:
+    """Add routes. What serves them finds managers through `app`."""
+
+    async def knock(request: Request) -> Response:
+        require_permission("office.knock")
+        return JSONResponse({"knocks": await app.get_redis_manager().incr("office:knocks")})
+
     yield Route("/whoami", who_am_i)
+    yield Route("/knock", knock, methods=["POST"])
 
 
 # middleware
@@ -86,6 +93,13 @@ office = typer.Typer(name="office", help="Look after the office.", no_args_is_he
 def hours() -> None:
     """Print when the office is open."""
     typer.echo("Monday to Friday, 9 to 17")
+
+
+@office.command()
+def knock(ctx: typer.Context) -> None:
+    """Knock at the door of the host that runs."""
+    session: CommandSession = ctx.obj
+    typer.echo(f"Knocked {session.ask('POST', '/knock')['knocks']} times.")
 
 
 @hookimpl
