@@ -21,7 +21,7 @@ from base04.audit import AuditLog
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
 from base04.compatibility import may_be_outdated
-from base04.contributions import collect, collect_packs
+from base04.contributions import Contributions, collect, collect_packs
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
 from base04.errors import HostError, StopError
@@ -29,6 +29,7 @@ from base04.executions.executions import Executions
 from base04.failures import Status
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
 from base04.health import HealthMonitor
+from base04.hook_timings import HookTimings
 from base04.idempotency import Idempotency
 from base04.lifecycle import Started, start_all, stop_each
 from base04.limits import RouteChoices
@@ -36,6 +37,7 @@ from base04.metrics.counts import Counts
 from base04.module_choices import ModuleChoices
 from base04.pipeline import Pipeline, Record, WorkerPool
 from base04.plugin_steps import PluginSteps
+from base04.plugin_watch import PluginWatch, SlowCalls
 from base04.recovery import Recovery
 from base04.renewal import Renewal
 from base04.resolution import Plan
@@ -107,6 +109,8 @@ class AppManager(ManagerAccessors):
         self._rotation = Rotation(self, renewal)
         self._retirement = Retirement(self)
         self.steps = PluginSteps(self, renewal.collect_anew)
+        self.hook_timings: HookTimings | None = None
+        self._slow_calls = SlowCalls()
         self.audit = AuditLog(self)
         self.executions = Executions(self)
         self.counts = Counts()
@@ -212,7 +216,7 @@ class AppManager(ManagerAccessors):
 
         discovery = self.discovery
         plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
-        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery, self), plugins)
+        generation = Generation(self.plan, dict(started.running), dict(started.down), self._collected(), plugins)
         pipeline = Pipeline if self.telemetry is None else self.telemetry.pipeline
         generation.pipeline = pipeline(
             GenerationManagers(generation),
@@ -223,11 +227,20 @@ class AppManager(ManagerAccessors):
             hold=generation.hold,
             slots=self._slots,
             record=self._recorder(),
-            blame=generation.contributions.blame,
+            watch=PluginWatch(generation.contributions, self._slow_calls, self.settings.plugins.slow_after),
         )
         generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, self)
         return generation
+
+    def _collected(self) -> Contributions:
+        if not self.settings.plugins.trace_hooks:
+            self.hook_timings = None
+            return collect(self.discovery, self)
+        from base04.traced_hooks import traced  # only who traces loads what does it
+
+        timings = self.hook_timings = self.hook_timings or HookTimings()
+        return traced(collect(self.discovery, self, timings=timings), timings)
 
     async def adopt(self, generation: Generation, blueprint: Blueprint | None = None) -> None:
         """Let a generation serve from now on, and stop what only the previous one held, once nobody uses it.
@@ -521,10 +534,13 @@ class AppManager(ManagerAccessors):
             candidate = item.node.choice.candidate
             running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
         warnings = self._warnings()
-        return [
-            plugin.describe(running.get(name, []), warnings.get(name, ()), self.steps.waits(name))
-            for name, plugin in self.discovery.plugins.items()
-        ]
+        found = []
+        for name, plugin in self.discovery.plugins.items():
+            module = plugin.describe(running.get(name, []), warnings.get(name, ()), self.steps.waits(name))
+            if self.hook_timings is not None:
+                module["timings"] = self.hook_timings.of(name)
+            found.append(module)
+        return found
 
     def _warnings(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
