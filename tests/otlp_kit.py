@@ -33,6 +33,7 @@ class Span:
     events: dict[str, dict[str, Any]]
     scope: str
     began: int
+    state: str
     resource: dict[str, Any] = field(compare=False)
 
 
@@ -165,6 +166,7 @@ def _spans(body: bytes) -> Iterator[Span]:
                     {event.name: _attributes(event.attributes) for event in span.events},
                     of_scope.scope.name,
                     span.start_time_unix_nano,
+                    span.trace_state,
                     _attributes(of_resource.resource.attributes),
                 )
 

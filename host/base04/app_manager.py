@@ -227,6 +227,7 @@ class AppManager(ManagerAccessors):
             hold=generation.hold,
             slots=self._slots,
             record=self._recorder(),
+            refused=self.counts.refused,
             watch=PluginWatch(generation.contributions, self._slow_calls, self.settings.plugins.slow_after),
         )
         generation.authentication = Authentication(generation)

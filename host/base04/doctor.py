@@ -26,6 +26,7 @@ from base04.resolution import Node, Plan, keys_of_the_host, settings_path
 from base04.selection import SWITCHED_OFF
 from base04.settings import HostSettings
 from base04.settings_source import dotted
+from base04.telemetry import check as telemetry
 
 Level = Literal["ok", "warning", "error"]
 
@@ -72,6 +73,7 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
     try:
         blueprint = draw()
         found += _files(blueprint.settings, settings_file)
+        found += [Finding(*told) for told in telemetry.check(blueprint.settings, _CONNECT_TIMEOUT_S)]
         found += _plugins(blueprint)
         found += _hooks(blueprint)
         plan = blueprint.plan

@@ -20,7 +20,7 @@ from base04.failures import PASSED_ON, Status, failed, failure
 from base04.injection import HandlerCall, ManagerLookup, Report, action_context
 from base04.isolation import escapes
 from base04.json_result import json_result
-from base04.limits import ALL, Limits, RouteChoices
+from base04.limits import ALL, Limits, NoteRefusal, RouteChoices
 from base04.plugin_watch import PluginWatch
 from base04.slots import Slots
 from base04.supervision import GRACE_S, supervise
@@ -62,6 +62,7 @@ class Pipeline:
         hold: keeps the generation for a thread whose caller has given up.
         slots: how often actions run at once; several pipelines may share them.
         record: what notes each run that has ended.
+        refused: what notes each call that a limit refused.
         watch: is told of each of ``before`` and ``after`` that failed or was slow, and knows whose it is.
     """
 
@@ -77,6 +78,7 @@ class Pipeline:
         hold: Hold | None = None,
         slots: Slots | None = None,
         record: Record | None = None,
+        refused: NoteRefusal | None = None,
         watch: PluginWatch | None = None,
     ) -> None:
         self._managers = managers
@@ -89,7 +91,7 @@ class Pipeline:
         self._record = record
         self._watch = watch
         self._slow_after_s = watch.slow_after_s if watch is not None else math.inf
-        self._limits = Limits(managers.get, choices)
+        self._limits = Limits(managers.get, choices, refused)
         self._calls: dict[str, HandlerCall] = {}
 
     @property

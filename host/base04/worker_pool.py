@@ -58,7 +58,7 @@ class WorkerPool:
 
     def __init__(self, threads: int = THREADS, waiting: int = WAITING, idle_s: float = IDLE_S) -> None:
         self._size = threads
-        self._waiting = waiting
+        self._most_waiting = waiting
         self._idle_s = idle_s
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -71,6 +71,16 @@ class WorkerPool:
     def abandoned(self) -> int:
         """How many threads go on with a call that nobody waits for any more."""
         return self._abandoned
+
+    @property
+    def running(self) -> int:
+        """How many calls threads work at, those that nobody waits for any more included."""
+        return min(self._unfinished, self._size)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return max(0, self._unfinished - self._size)
 
     async def run(self, function: Callable[[], T], timeout: float | None = None, *, hold: Hold | None = None) -> T:
         """Run a function in a thread and return what it returns; ``timeout`` is in seconds, time in the queue included.
@@ -114,7 +124,7 @@ class WorkerPool:
         with self._lock:
             if self._closed:
                 raise PoolFull("The host is stopping: no handler is started any more.")
-            if self._abandoned >= self._size or self._unfinished >= self._size + self._waiting:
+            if self._abandoned >= self._size or self._unfinished >= self._size + self._most_waiting:
                 raise PoolFull(
                     f"All {self._size} threads for handlers that are not async are busy, {self._abandoned} of them "
                     "with calls that took too long: try again later."

@@ -53,7 +53,8 @@ class Performing:
 
     async def _perform(self, row: dict[str, Any]) -> None:
         """Run what was claimed; log lines, whoever writes them, have the marks of the request that asked for it."""
-        execution_id = row["id"]
+        execution_id, counts = row["id"], self._app.counts
+        counts.waited(row["action"], row["started_at"] - row["created_at"])
         live = self._executions.live[execution_id] = Live(row, asyncio.current_task())
         self._executions.tending.look()
         self._executions.tell()
@@ -61,6 +62,8 @@ class Performing:
         try:
             changes = await self._run(row, live)
             live.ending = True
+            if changes.get("duration") is not None:
+                counts.performed(row["action"], changes["status"], changes["duration"])
             if not live.lost:
                 await self._write_end(execution_id, changes)
         finally:

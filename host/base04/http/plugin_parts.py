@@ -14,27 +14,37 @@ from base04.isolation import pressed
 
 _HOST: Final = "Base04"
 
+_ALL_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
+
 _log = structlog.get_logger()
 
 
 class PluginRoutes:
-    """The plugins' routes; one whose path is taken is refused, and who has it is named in the log."""
+    """The plugins' routes; one whose path is taken is refused, and who has it is named in the log.
+
+    A plugin may have several routes of one path that answer other methods.
+    """
 
     def __init__(self, contributions: Contributions, own: Sequence[Route]) -> None:
         self._contributions, self._own = contributions, own
         self.admitted: list[BaseRoute] = []
         taken: dict[str, str] = {route.path: _HOST for route in own} | {"/ws": _HOST}
+        answered: dict[str, set[str]] = {}
         for plugin, route in contributions.routes:
             if not isinstance(route, BaseRoute):
                 _log.error("a plugin's route is refused, it is not a Starlette route", plugin=plugin, route=repr(route))
                 continue
             path = getattr(route, "path", None)  # a Host route has none, and takes no path
             owner = None if path is None else taken.get(path) or (_HOST if _covered(path, own) else None)
+            methods = getattr(route, "methods", None) or set()
+            if owner == f"plugin {plugin}" and methods and path is not None and methods.isdisjoint(answered[path]):
+                owner = None  # another method of its own path
             if owner is not None:
                 _log.error("a plugin's route is refused, its path is taken", plugin=plugin, path=path, owner=owner)
                 continue
             if path is not None:
                 taken[path] = f"plugin {plugin}"
+                answered.setdefault(path, set()).update(methods or _ALL_METHODS)
             self.admitted.append(route)
 
     def blame(self, kind: str, method: str, path: str, error: BaseException) -> None:

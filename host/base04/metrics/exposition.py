@@ -43,10 +43,22 @@ class HostCollector(Collector):
         requests = {(route, method, str(status)): found for (route, method, status), found in counts.requests.items()}
         yield _histogram("base04_http_request", "Answers over HTTP.", ("route", "method", "status"), requests.items())
         yield _histogram("base04_action", "Runs of actions.", ("action", "outcome"), counts.actions.items())
+        yield from self._background()
         yield from self._runs()
         yield from self._managers()
         yield from self._hooks()
         yield from self._host()
+
+    def _background(self) -> Iterator[Metric]:
+        counts = self._app.counts
+        labels = ("action", "outcome")
+        yield _histogram("base04_execution", "Executions in the background.", labels, counts.executions.items())
+        waits = "How long executions waited to begin."
+        yield _histogram("base04_execution_wait", waits, ("action",), counts.waits.items())
+        refusals = CounterMetricFamily("base04_rate_limited", "Calls that a limit refused.", labels=("level",))
+        for level, number in sorted(counts.refusals.items()):
+            refusals.add_metric((level,), number)
+        yield refusals
 
     def _runs(self) -> Iterator[Metric]:
         executions, workers = self._app.executions, self._generation.pipeline.workers
@@ -62,6 +74,10 @@ class HostCollector(Collector):
         yield GaugeMetricFamily(
             "base04_threads_abandoned", "Threads that go on with a handler that took too long.", workers.abandoned
         )
+        calls = GaugeMetricFamily("base04_threads", "Handlers that are not async.", labels=("status",))
+        calls.add_metric(("running",), workers.running)
+        calls.add_metric(("waiting",), workers.waiting)
+        yield calls
 
     def _managers(self) -> Iterator[Metric]:
         health = GaugeMetricFamily(
@@ -100,6 +116,12 @@ class HostCollector(Collector):
         yield GaugeMetricFamily("base04_generation", "The generation that serves.", self._generation.number)
         yield GaugeMetricFamily("base04_pins", "What uses this generation now.", self._generation.pins)
         yield InfoMetricFamily("base04_host", "The running host.", {"version": self._app.version})
+        telemetry = self._app.telemetry
+        items = CounterMetricFamily("base04_telemetry_items", "Spans and log lines sent.", labels=("signal", "result"))
+        for delivery in telemetry.deliveries if telemetry is not None else ():
+            items.add_metric((delivery.signal, "delivered"), delivery.delivered)
+            items.add_metric((delivery.signal, "lost"), delivery.lost)
+        yield items
 
 
 def _histogram(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import uuid
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -111,6 +112,11 @@ class Telemetry:
         headers = {name: value.get_secret_value() for name, value in self._settings.headers.items()}
         return None if base is None else f"{base}/v1/{signal}", headers or None
 
+    def flush(self) -> None:
+        """Deliver what waits now. It blocks, for as long as the exporters may try."""
+        self._spans.force_flush()
+        self._logs.force_flush()
+
     async def stop(self) -> None:
         """Deliver what waits, for ``flush_timeout`` at most; the rest is dropped."""
         if not self._exporters:
@@ -136,7 +142,10 @@ def _sampler(ratio: float | None) -> Sampler | None:
 
 
 def _resource(service_name: str | None) -> Resource:
-    found = Resource.create({"base04.version": version("base04")})
+    own: dict[str, str | int] = {"base04.version": version("base04"), "process.pid": os.getpid()}
+    if "service.instance.id" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        own["service.instance.id"] = uuid.uuid4().hex  # several workers are one service
+    found = Resource.create(own)
     if service_name is None and str(found.attributes[SERVICE_NAME]).startswith("unknown_service"):
         service_name = "base04"
     return found if service_name is None else found.merge(Resource({SERVICE_NAME: service_name}))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NotRequired, get_args, get_origin, get_type_hints
+from typing import NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.errors import Conflict, NotFound, NotSupported
 from base04_hookspecs.module import ModuleInfo, ModuleManager, ModuleStatus
 
 
-class ModuleConformance:
+class ModuleConformance(DeclaredCapabilities):
     """Subclass it, and give it the fixture ``manager`` (started) of a host with at least one enabled plugin."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_modules_are_listed_by_name(self, manager: ModuleManager) -> None:
         modules = await manager.list_modules()
