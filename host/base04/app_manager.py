@@ -390,7 +390,8 @@ class AppManager(ManagerAccessors):
 
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
-        return describe_plugins(self.blueprint, pinned_generation() or self.newest, self.steps.waits)
+        generation = pinned_generation() or self.newest
+        return describe_plugins(self.blueprint, generation, self.steps.waits, self.succession.hook_timings)
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""

@@ -9,6 +9,7 @@ from base04.blueprint import Blueprint
 from base04.compatibility import may_be_outdated
 from base04.errors import HostError
 from base04.generation import Generation
+from base04.hook_timings import HookTimings
 from base04.plugin_steps import Wait
 from base04.resolution import Node, Plan, direct_dependencies
 from base04.selection import InstanceKey
@@ -81,18 +82,24 @@ def tree(plan: Plan) -> Iterator[tuple[int, Node, bool]]:
 
 
 def describe_plugins(
-    blueprint: Blueprint, generation: Generation | None, waits: Callable[[str], Sequence[Wait]]
+    blueprint: Blueprint,
+    generation: Generation | None,
+    waits: Callable[[str], Sequence[Wait]],
+    timings: HookTimings | None,
 ) -> list[ModuleInfo]:
-    """Describe all plugins by name; ``waits`` tells what one is waiting for."""
+    """Describe all plugins by name; ``waits`` tells what one is waiting for, ``timings`` how long its hooks take."""
     running: dict[str, list[str]] = {}
     for item in generation.running.values() if generation else ():
         candidate = item.node.choice.candidate
         running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
     warnings = _warnings(blueprint, chosen=generation is not None)
-    return [
-        plugin.describe(running.get(name, []), warnings.get(name, ()), waits(name))
-        for name, plugin in blueprint.discovery.plugins.items()
-    ]
+    found = []
+    for name, plugin in blueprint.discovery.plugins.items():
+        module = plugin.describe(running.get(name, []), warnings.get(name, ()), waits(name))
+        if timings is not None:
+            module["timings"] = timings.of(name)
+        found.append(module)
+    return found
 
 
 def _warnings(blueprint: Blueprint, *, chosen: bool) -> dict[str, list[str]]:

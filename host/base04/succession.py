@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 
 from base04.announcements import Announcements
 from base04.blueprint import Blueprint
-from base04.contributions import collect
+from base04.contributions import Contributions, collect
 from base04.failures import Status
 from base04.generation import Generation, GenerationManagers, Running
+from base04.hook_timings import HookTimings
 from base04.lifecycle import Started, start_all, stop_each
 from base04.limits import RouteChoices
 from base04.pipeline import Pipeline, Record, WorkerPool
+from base04.plugin_watch import PluginWatch, SlowCalls
 from base04.resolution import Plan
 from base04.retirement import hand_over
 from base04.selection import InstanceKey
@@ -45,6 +47,9 @@ class Succession:
         self._announcements = Announcements()
         self._workers = WorkerPool()
         self._slots = Slots()
+        self._slow_calls = SlowCalls()
+        self.hook_timings: HookTimings | None = None
+        """How long hooks and what they returned have taken, None where that is not asked for."""
 
     @property
     def blueprint(self) -> Blueprint:
@@ -102,7 +107,7 @@ class Succession:
         discovery = blueprint.discovery
         plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
         generation = Generation(
-            blueprint.plan, dict(started.running), dict(started.down), collect(discovery, app), plugins
+            blueprint.plan, dict(started.running), dict(started.down), self._collected(blueprint), plugins
         )
         pipeline = Pipeline if app.telemetry is None else app.telemetry.pipeline
         generation.pipeline = pipeline(
@@ -115,11 +120,20 @@ class Succession:
             slots=self._slots,
             record=self._recorder(),
             refused=app.counts.refused,
-            blame=generation.contributions.blame,
+            watch=PluginWatch(generation.contributions, self._slow_calls, blueprint.settings.plugins.slow_after),
         )
         generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, app)
         return generation
+
+    def _collected(self, blueprint: Blueprint) -> Contributions:
+        if not blueprint.settings.plugins.trace_hooks:
+            self.hook_timings = None
+            return collect(blueprint.discovery, self._app)
+        from base04.traced_hooks import traced  # only who traces loads what does it
+
+        timings = self.hook_timings = self.hook_timings or HookTimings()
+        return traced(collect(blueprint.discovery, self._app, timings=timings), timings)
 
     async def adopt(self, generation: Generation, blueprint: Blueprint | None = None) -> None:
         """Let a generation serve from now on, and stop what only the previous one held, once nobody uses it.
