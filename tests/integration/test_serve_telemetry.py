@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import websockets
 
+from base04.testing.servers.redis import RedisServer
 from otlp_kit import Collector, Span
 from serve_kit import Server, run_base04, write
+from websocket_kit import NativeClient
+from workers_kit import redis, wait_until
+from workers_kit import settings as workers_settings
 
 Serve = Callable[..., Server]
+__all__ = ["redis"]
 
 SETTINGS = """
     managers: {action_discovery: {folders: [actions]}}
@@ -182,6 +189,57 @@ def test_execution_in_the_background_is_a_part_of_the_trace(serve: Serve, folder
     stopped(server)
 
 
+async def test_action_of_a_socket_is_a_part_of_the_trace_of_its_handshake(
+    serve: Serve, folder: Path, collector: Collector
+) -> None:
+    server = serve(settings=SETTINGS, **environment(collector.url))
+    with server.admin() as client:
+        key = client.post("/api-keys", json={"user_id": "ada", "permissions": ["*"]}).json()["api_key"]
+        token = client.post("/auth/token", headers={"x-api-key": key}).json()["access_token"]
+    address = server.url.replace("http://", "ws://") + "/ws"
+    brought = {"Authorization": f"Bearer {token}", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+    for headers in (brought, {"Authorization": f"Bearer {token}"}):
+        async with websockets.connect(address, additional_headers=headers, proxy=None) as connection:
+            native = await NativeClient(connection).greeted()
+            assert (await native.call("shop.pay", {"card": "x"})) == "paid"
+    stopped(server)
+    runs = [span for span in collector.spans if span.name == "action shop.pay"]
+    assert [(span.attributes["base04.source"], span.attributes["user.id"]) for span in runs] == [
+        ("websocket", "ada")
+    ] * 2
+    assert (runs[0].trace_id, runs[0].parent_id) == (TRACE, PARENT)
+    assert runs[1].trace_id != TRACE
+    assert runs[1].parent_id == ""
+    assert "redis.set" in {span.name for span in collector.spans if span.trace_id == runs[1].trace_id}
+
+
+def test_workers_are_one_service(serve: Serve, folder: Path, collector: Collector, redis: RedisServer) -> None:
+    shared = workers_settings(redis)
+    shared["managers"]["action_discovery"] = {"folders": ["actions"]}
+    write(folder / "base04.yaml", json.dumps(shared))
+    server = serve(**environment(collector.url))
+
+    def both_have_told() -> bool:
+        with server.client() as client:  # each has a connection of its own, which any worker may take
+            assert client.post("/actions/shop.plain").status_code == 200
+        return len({span.resource["service.instance.id"] for span in collector.spans}) == 2
+
+    wait_until(both_have_told, "both workers trace")
+    log = stopped(server)
+    runs = [span for span in collector.spans if span.name == "action shop.plain"]
+    assert {span.resource["service.name"] for span in runs} == {"base04"}
+    assert len({span.resource["process.pid"] for span in runs}) == 2
+    assert "Traceback" not in log
+
+
+def test_workers_are_not_started_without_the_libraries(folder: Path, redis: RedisServer) -> None:
+    write(folder / "site/opentelemetry/__init__.py", "")
+    write(folder / "base04.yaml", json.dumps(workers_settings(redis)))
+    done = run_base04("serve", "--port", "0", cwd=folder, site=folder / "site", **environment("http://127.0.0.1:9"))
+    assert done.returncode == 1
+    assert "pip install 'base04[otel]'" in done.stderr
+
+
 def test_client_hands_the_trace_on(serve: Serve, folder: Path, collector: Collector) -> None:
     server = serve(settings=SETTINGS, **environment(collector.url))
     with server.client() as client:
@@ -241,6 +299,15 @@ def test_nothing_is_recorded_at_a_ratio_of_0_but_logs_have_their_traces(
     assert len(record.trace_id) == 32
     stopped(server)
     assert collector.spans == []
+
+
+def test_command_line_ends_though_the_collector_hangs(folder: Path, collector: Collector) -> None:
+    collector.open.clear()
+    write(folder / "base04.yaml", SETTINGS)
+    flush = {"BASE04_TELEMETRY__FLUSH_TIMEOUT": "100ms"}
+    done = run_base04("actions", "run", "shop.plain", cwd=folder, **environment(collector.url, **flush))
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert "telemetry was not delivered in time" in done.stderr
 
 
 def test_command_line_traces_its_action(folder: Path, collector: Collector) -> None:

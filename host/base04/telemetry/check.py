@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -12,9 +11,8 @@ from urllib.parse import urlsplit
 
 from base04.settings import HostSettings
 from base04.settings_source import dotted
-from base04.telemetry.switch import INSTALL, switched_on
+from base04.telemetry.switch import INSTALL, missing_library, switched_on
 
-_LIBRARIES: Final = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
 _PORTS: Final = {"http": 80, "https": 443}
 _USUAL: Final = "http://localhost:4318"
 
@@ -28,9 +26,9 @@ def check(settings: HostSettings, timeout_s: float) -> Iterator[Told]:
     yield from _open_headers(settings)
     if not switched_on(telemetry):
         return
-    missing = [name for name in _LIBRARIES if not _there(name)]
-    if missing:
-        yield "error", "telemetry", f"It is switched on, and {missing[0]} is not installed: {INSTALL}."
+    missing = missing_library(telemetry)
+    if missing is not None:
+        yield "error", "telemetry", f"It is switched on, and {missing} is not installed: {INSTALL}."
     if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf") != "http/protobuf":
         yield "warning", "OTEL_EXPORTER_OTLP_PROTOCOL", "Telemetry is sent as http/protobuf, whatever this says."
     signals = [name for name, wanted in (("traces", telemetry.traces), ("logs", telemetry.logs)) if wanted]
@@ -46,13 +44,6 @@ def _open_headers(settings: HostSettings) -> Iterator[Told]:
         if value and value not in document.hidden:
             key = dotted(("telemetry", "headers", str(name)))
             yield "warning", key, "A secret may stand in the settings themselves: write ${env:NAME} in its place."
-
-
-def _there(library: str) -> bool:
-    try:
-        return importlib.util.find_spec(library) is not None
-    except ImportError:
-        return False
 
 
 def _endpoint(base: str | None, signal: str, environ: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import uuid
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final
@@ -141,7 +142,10 @@ def _sampler(ratio: float | None) -> Sampler | None:
 
 
 def _resource(service_name: str | None) -> Resource:
-    found = Resource.create({"base04.version": version("base04")})
+    own: dict[str, str | int] = {"base04.version": version("base04"), "process.pid": os.getpid()}
+    if "service.instance.id" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        own["service.instance.id"] = uuid.uuid4().hex  # several workers are one service
+    found = Resource.create(own)
     if service_name is None and str(found.attributes[SERVICE_NAME]).startswith("unknown_service"):
         service_name = "base04"
     return found if service_name is None else found.merge(Resource({SERVICE_NAME: service_name}))

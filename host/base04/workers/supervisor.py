@@ -17,6 +17,7 @@ from base04.control_socket import control_listener
 from base04.errors import HostError
 from base04.serving import listen, url_of
 from base04.settings import HostSettings, ServerSettings
+from base04.telemetry.switch import refuse_missing_library
 from base04.workers import messages
 from base04.workers.folder import own_socket, sockets_of_workers
 from base04.workers.process import WorkerProcess
@@ -55,6 +56,7 @@ def supervise(manager: AppManager, workers: int, greet: Greet, *, safe_mode: boo
     """
     settings = ServerSettings.model_validate({**manager.settings.server.model_dump(), **overrides})
     refuse_what_is_not_shared(manager.blueprint, workers)
+    refuse_missing_library(manager.settings.telemetry)
     asyncio.run(Supervisor(manager, workers, settings, greet, safe_mode=safe_mode).run())
 
 
