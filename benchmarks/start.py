@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 PEER = """
@@ -45,8 +45,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def started(command: list[str], folder: Path, environ: Mapping[str, str] | None) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:
@@ -54,9 +54,11 @@ def started(command: list[str], folder: Path) -> Iterator[subprocess.Popen[bytes
         process.wait(20)
 
 
-def seconds_to_first_answer(command: list[str], folder: Path, port: int, path: str) -> float:
+def seconds_to_first_answer(
+    command: list[str], folder: Path, port: int, path: str, environ: Mapping[str, str] | None = None
+) -> float:
     began = time.perf_counter()
-    with started(command, folder) as process:
+    with started(command, folder, environ) as process:
         while time.perf_counter() - began < GIVE_UP_S:
             connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GIVE_UP_S)
             try:

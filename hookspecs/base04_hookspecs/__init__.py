@@ -7,7 +7,7 @@ The names here are what every plugin needs; each role has a module of its own (`
 from base04_hookspecs.context import ANONYMOUS, Principal, RequestContext, current_request, grants, require_permission
 from base04_hookspecs.health import HealthReport, HealthStatus, health_report
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import AccessRole, Use, hookimpl, hookspec
+from base04_hookspecs.markers import AccessRole, Since, Use, hookimpl, hookspec
 from base04_hookspecs.provider import Provider
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Principal",
     "Provider",
     "RequestContext",
+    "Since",
     "Use",
     "current_request",
     "grants",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.api_key import ApiKeyManager
@@ -45,11 +45,31 @@ class ActionPackSource(TypedDict):
     definition: Mapping[str, Any]
 
 
+class WorkerReport(TypedDict):
+    """One of several processes that serve as one host.
+
+    ``worker`` is its number, from 1 on; ``status`` is ``serving``, ``starting``, ``draining``, ``silent`` (it does not
+    answer) or ``down``; ``revision`` counts the changes that it has followed, and ``health`` is what its managers said
+    last, None before they have.
+    """
+
+    worker: int
+    pid: int | None
+    status: Literal["serving", "starting", "draining", "silent", "down"]
+    revision: int
+    health: HealthStatus | None
+
+
 class ApplicationHealth(TypedDict):
-    """The health of the whole: the worst status of what is required, and each manager's own report."""
+    """The health of the whole: the worst status of what is required, and each manager's own report.
+
+    Where several processes serve, ``GET /health`` adds ``workers``, and the ``revision`` that all should serve.
+    """
 
     status: HealthStatus
     managers: dict[str, HealthReport]
+    revision: NotRequired[int]
+    workers: NotRequired[list[WorkerReport]]
 
 
 class ReloadReport(TypedDict):

@@ -85,6 +85,7 @@ class DatabaseManager(Manager):
     """
 
     role: ClassVar[str] = "database"
+    one_for_all: ClassVar[bool] = True
 
     @abstractmethod
     def with_access(self, access: AccessRole) -> DatabaseManager:

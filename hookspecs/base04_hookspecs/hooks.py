@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, TypedDict
 
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import hookspec
+from base04_hookspecs.markers import Since, hookspec
 from base04_hookspecs.provider import Provider
 
 HookCallback = Callable[..., Any]
@@ -33,6 +33,7 @@ class HooksManager(Manager):
     """Calls back whoever listens to a named event, highest priority first."""
 
     role: ClassVar[str] = "hooks"
+    contract_version: ClassVar[str] = "1.1"
 
     @abstractmethod
     async def register_hook(self, name: str, description: str = "") -> bool:
@@ -57,9 +58,18 @@ class HooksManager(Manager):
         One that raises is logged and counted, and does not stop the next.
         """
 
+    @Since("1.1")
     def has_callbacks(self, name: str) -> bool:
         """Tell whether somebody listens; where nobody does, ``trigger_hook`` need not be called. Does no I/O."""
         return True
+
+    @Since("1.1")
+    async def take_over(self, previous: Manager) -> None:
+        """Take on the callbacks and declarations that were registered with the instance whose place this one takes.
+
+        Called once, after ``start`` and before this instance serves. A provider that leaves this as it is loses them
+        at each change.
+        """
 
     @abstractmethod
     async def list_hooks(self) -> list[HookInfo]:

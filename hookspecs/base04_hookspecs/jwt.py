@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypedDict
 
 from base04_hookspecs.errors import NotSupported
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import hookspec
+from base04_hookspecs.markers import Since, hookspec
 from base04_hookspecs.provider import Provider
 
 ClaimsSource = Callable[[str, str], Awaitable[Mapping[str, Any]]]
@@ -34,9 +34,12 @@ class JWTManager(Manager):
 
     Capabilities: ``jwks`` (public keys are served), ``revocation`` (tokens stop before they expire), ``rotation``
     (``rotate_keys``).
+
+    Without ``revocation`` what revokes tokens raises ``NotSupported``.
     """
 
     role: ClassVar[str] = "jwt"
+    contract_version: ClassVar[str] = "1.1"
 
     @abstractmethod
     async def create_access_token(
@@ -87,6 +90,7 @@ class JWTManager(Manager):
     async def blacklist_token(self, token: str) -> bool:
         """Revoke a token, with its family if it is a refresh token; False if it could not have been used anyway."""
 
+    @Since("1.1")
     def is_still_valid(self, token: str) -> bool:
         """Tell at once, asking nobody, that an access token is valid now and its payload is what it was.
 
@@ -99,6 +103,7 @@ class JWTManager(Manager):
     async def is_token_blacklisted(self, token: str) -> bool:
         """Tell whether a token is revoked, by itself, its family, its user or its API key."""
 
+    @Since("1.1")
     def watch_revocations(self, callback: Callable[[], None]) -> Callable[[], None] | None:
         """Call back, on the event loop, when tokens that were valid may have been revoked, in whichever process.
 

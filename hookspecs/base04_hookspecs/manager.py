@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from base04_hookspecs.health import HealthReport
 
@@ -26,7 +26,25 @@ class Manager(ABC):
     """The role of the contract."""
 
     contract_version: ClassVar[str] = "1.0"
-    """The version of the contract: it grows only by methods that are not abstract and raise ``NotSupported``."""
+    """The version of the contract.
+
+    Within a major version it grows only by what is not abstract, marked with ``Since``: methods that have an answer for
+    providers without one of their own, or raise ``NotSupported``.
+    """
+
+    one_for_all: ClassVar[bool] = False
+    """Whether processes that serve as one host must have the same data here: then only providers that declare the
+    capability ``shared`` may serve with several workers."""
+
+    @classmethod
+    def own_to_process(cls, settings: Any) -> str | None:
+        """Say what each of several processes would keep for itself, and all should have together; None for nothing.
+
+        The host asks before it starts with several workers, and is refused with the answer: "the counts of its
+        limits". ``settings`` are those of the provider, None where they hold secrets that only the vault knows, and
+        where it reads none. For what depends on settings, or a role whose contract does not say ``one_for_all``.
+        """
+        return None
 
     async def start(self) -> None:  # noqa: B027 - deliberately optional
         """Open what the manager needs. Called once, after all dependencies have started.

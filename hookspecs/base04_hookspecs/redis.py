@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Protocol
 
-from base04_hookspecs.errors import InvalidInput
+from base04_hookspecs.errors import InvalidInput, NotSupported
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import hookspec
+from base04_hookspecs.markers import Since, hookspec
 from base04_hookspecs.provider import Provider
 
 MessageCallback = Callable[[str, Any], Awaitable[None] | None]
@@ -91,6 +91,8 @@ class RedisManager(Manager):
     """
 
     role: ClassVar[str] = "redis"
+    contract_version: ClassVar[str] = "1.1"
+    one_for_all: ClassVar[bool] = True
 
     @abstractmethod
     async def ping(self) -> bool:
@@ -171,6 +173,7 @@ class RedisManager(Manager):
             OutcomeUnknown: the reply was lost; the script may have run.
         """
 
+    @Since("1.1")
     def local_object(self, name: str, make: Callable[[], object]) -> object | None:
         """Return the object of that name that lives as long as this store, made by the first who asks for it.
 
@@ -195,6 +198,14 @@ class RedisManager(Manager):
     @abstractmethod
     async def unsubscribe(self, channel: str, callback: MessageCallback) -> bool:
         """Stop calling back; False where there was no such subscription."""
+
+
+def held_here(redis: RedisManager, name: str, make: Callable[[], object]) -> object | None:
+    """Return ``redis.local_object(name, make)``, None also where the provider does not support it."""
+    try:
+        return redis.local_object(name, make)
+    except NotSupported:
+        return None
 
 
 @hookspec

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Literal, TypedDict
 
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import hookspec
+from base04_hookspecs.markers import Since, hookspec
 from base04_hookspecs.provider import Provider
 
 ServiceHook = Callable[[Any], Awaitable[None] | None]
@@ -27,6 +27,7 @@ class ServicesManager(Manager):
     """Keeps services by name; starts them with the host or when first asked for, stops them in reverse order."""
 
     role: ClassVar[str] = "services"
+    contract_version: ClassVar[str] = "1.1"
 
     @abstractmethod
     async def register_service(
@@ -56,6 +57,14 @@ class ServicesManager(Manager):
     @abstractmethod
     async def unregister_service(self, name: str) -> bool:
         """Stop a service and forget it; False where there is none."""
+
+    @Since("1.1")
+    async def take_over(self, previous: Manager) -> None:
+        """Take on the services that were registered with the instance whose place this one takes.
+
+        Called once, after ``start`` and before this instance serves. A provider that leaves this as it is loses them
+        at each change.
+        """
 
     @abstractmethod
     async def list_services(self) -> list[ServiceInfo]:

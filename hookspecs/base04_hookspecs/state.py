@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NotRequired, TypedDict
 
 from base04_hookspecs.errors import NotSupported
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import hookspec
+from base04_hookspecs.markers import Since, hookspec
 from base04_hookspecs.provider import Provider
 
 
@@ -102,9 +102,12 @@ class StateManager(Manager):
     When a writing method returns True, the change and its history entry are durable.
 
     Capabilities: ``ttl`` (states expire by themselves), ``durable_callbacks`` (``name=``), ``watch``.
+
+    What is asked for one that the provider lacks raises ``NotSupported``: a ``ttl``, for example.
     """
 
     role: ClassVar[str] = "state"
+    contract_version: ClassVar[str] = "1.1"
 
     @abstractmethod
     async def register_state(
@@ -217,6 +220,14 @@ class StateManager(Manager):
     @abstractmethod
     async def register_transitions(self, state_type: StateType | str, transitions: TransitionTable) -> bool:
         """Add transitions for a type of state, or a type of a plugin's own, to the standard ones."""
+
+    @Since("1.1")
+    async def take_over(self, previous: Manager) -> None:
+        """Take on the callbacks that were registered with the instance whose place this one takes.
+
+        Called once, after ``start`` and before this instance serves. A provider that leaves this as it is loses them
+        at each change.
+        """
 
     def watch(self, state_id: str, *, from_version: int | None = None) -> AsyncIterator[StateChange]:
         """Yield the changes of a state after ``from_version``, or from now on, without end.

@@ -26,10 +26,12 @@ class VaultConnectionInfo(TypedDict):
 class VaultManager(Manager):
     """Reads, writes and watches secrets: strings at a path and a key, as in ``app/database``, ``password``.
 
-    Capabilities: ``versions`` (old values are kept), ``watch`` (rotations are announced).
+    Capabilities: ``versions`` (old values are kept), ``watch`` (rotations are announced), ``shared`` (several processes
+    see the same secrets, and of two that create one at once only one wins).
     """
 
     role: ClassVar[str] = "vault"
+    one_for_all: ClassVar[bool] = True
 
     @abstractmethod
     async def get_secret_value(self, path: str, key: str) -> str:

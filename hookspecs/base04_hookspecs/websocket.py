@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NotRequired, TypedDict
 
 from base04_hookspecs.action_discovery import RunAction
 from base04_hookspecs.context import Principal
 from base04_hookspecs.errors import NotSupported
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.markers import hookspec
+from base04_hookspecs.markers import Since, hookspec
 from base04_hookspecs.provider import Provider
 
 if TYPE_CHECKING:
@@ -93,8 +93,9 @@ class WebSocketManager(Manager):
     """
 
     role: ClassVar[str] = "websocket"
+    contract_version: ClassVar[str] = "1.1"
 
-    paths: tuple[str, ...] = ("/ws",)
+    paths: Annotated[tuple[str, ...], Since("1.1")] = ("/ws",)
     """Where the host serves ``handle``; one that ends in ``/`` stands for all below it, and takes requests too."""
 
     @abstractmethod

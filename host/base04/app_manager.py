@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import WeakKeyDictionary
 
 import structlog
 
@@ -19,33 +20,35 @@ from base04.accessors import ManagerAccessors
 from base04.audit import AuditLog
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
+from base04.compatibility import may_be_outdated
 from base04.contributions import collect, collect_packs
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
-from base04.errors import StopError
+from base04.errors import HostError, StopError
 from base04.executions.executions import Executions
 from base04.failures import Status
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
 from base04.health import HealthMonitor
 from base04.idempotency import Idempotency
-from base04.lifecycle import Started, start_all, stop_each, within
+from base04.lifecycle import Started, start_all, stop_each
 from base04.limits import RouteChoices
 from base04.metrics.counts import Counts
 from base04.module_choices import ModuleChoices
 from base04.pipeline import Pipeline, Record, WorkerPool
+from base04.plugin_steps import PluginSteps
 from base04.recovery import Recovery
 from base04.renewal import Renewal
 from base04.resolution import Plan
 from base04.retirement import Retirement, hand_over
 from base04.rotation import Rotation
-from base04.selection import Selection
+from base04.selection import InstanceKey, Selection
 from base04.settings import HostSettings, load_settings
 from base04.slots import Slots
+from base04.telemetry.switch import telemetry_of
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import ManagerUnavailable
-from base04_hookspecs.host_hooks import LifecycleStep
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.redis import RedisManager
@@ -55,8 +58,13 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import Scope
 
+    from base04.telemetry.telemetry import Telemetry
+
 _log = structlog.get_logger()
 _draft: ContextVar[Blueprint | None] = ContextVar("base04_draft", default=None)
+
+running_hosts: Final[WeakKeyDictionary[AppManager, asyncio.AbstractEventLoop]] = WeakKeyDictionary()
+"""The hosts of this process that have started, and the loop of each: for tests, to find those that were forgotten."""
 
 
 class AppManager(ManagerAccessors):
@@ -78,7 +86,7 @@ class AppManager(ManagerAccessors):
         only: Iterable[str] | None = None,
     ) -> None:
         loaded = load_settings(settings)
-        self.folder = DataFolder(loaded.data_dir)
+        self.folder = self._data_folder(loaded.data_dir)
         self.choices = ModuleChoices(self.folder.path)
         self._blueprint = Blueprint(
             loaded,
@@ -86,7 +94,7 @@ class AppManager(ManagerAccessors):
             extra_plugins=plugins,
             safe_mode=safe_mode,
             only=only,
-            disabled=frozenset() if safe_mode else self.choices.read(),
+            disabled=frozenset() if safe_mode else self._switched_off(),
         )
         self._drafts: set[Blueprint] = set()
         self.draining = False
@@ -98,14 +106,23 @@ class AppManager(ManagerAccessors):
         self._recovery = Recovery(self, renewal)
         self._rotation = Rotation(self, renewal)
         self._retirement = Retirement(self)
+        self.steps = PluginSteps(self, renewal.collect_anew)
         self.audit = AuditLog(self)
         self.executions = Executions(self)
         self.counts = Counts()
         kept = self.settings.executions
         self.idempotency = Idempotency(self._default_database, kept.lease, kept.keep_answers)
         self._start_order: list[Running] = []
+        self._told: set[str] = set()
         self._workers = WorkerPool()
         self._slots = Slots()
+        self.telemetry: Telemetry | None = None
+
+    def _data_folder(self, path: Path) -> DataFolder:
+        return DataFolder(path)
+
+    def _switched_off(self) -> frozenset[str]:
+        return self.choices.read()
 
     # The way from entry points to running managers
 
@@ -152,28 +169,41 @@ class AppManager(ManagerAccessors):
             if self._generation is not None:
                 return
             plan = self.plan
+            telemetry = telemetry_of(self.settings.telemetry)
             self.folder.acquire()
             self._workers = WorkerPool()
+            self.telemetry = telemetry
             try:
+                if telemetry is not None:
+                    telemetry.start()
                 await self._bring_up(plan)
             except BaseException:
                 for error in await asyncio.shield(self._wind_up()):
                     _log.warning("a manager failed to stop after a failed start", error=str(error))
                 raise
+            running_hosts[self] = asyncio.get_running_loop()
 
     async def _bring_up(self, plan: Plan) -> None:
-        started = await start_all(plan, self, self.folder.path)
+        started = await self.start_managers(plan)
         self._start_order = list(started.running.values())
         self._announce_replacements()
         await self.adopt(self.build(started))
         await self.audit.start()
         await self.executions.start()
         self.idempotency.start()
-        for name, step in self.generation.contributions.startup:
-            await self.take_step("startup", name, step)
+        await self.steps.start_up(self.generation)
         self.health.start()
         self._recovery.start()
         self._rotation.start()
+
+    async def start_managers(self, plan: Plan, *, reuse: Mapping[InstanceKey, Running] | None = None) -> Started:
+        """Start what a plan has, beside what is taken as it is.
+
+        Raises:
+            StartError: one that is required cannot start.
+        """
+        watch = None if self.telemetry is None else self.telemetry.watch
+        return await start_all(plan, self, self.folder.path, reuse=reuse, watch=watch)
 
     def build(self, started: Started) -> Generation:
         """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
@@ -183,7 +213,8 @@ class AppManager(ManagerAccessors):
         discovery = self.discovery
         plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
         generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery, self), plugins)
-        generation.pipeline = Pipeline(
+        pipeline = Pipeline if self.telemetry is None else self.telemetry.pipeline
+        generation.pipeline = pipeline(
             GenerationManagers(generation),
             before=generation.contributions.before_action,
             after=generation.contributions.after_action,
@@ -192,6 +223,8 @@ class AppManager(ManagerAccessors):
             hold=generation.hold,
             slots=self._slots,
             record=self._recorder(),
+            refused=self.counts.refused,
+            blame=generation.contributions.blame,
         )
         generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, self)
@@ -210,8 +243,10 @@ class AppManager(ManagerAccessors):
             await hand_over(self._generation, generation)
         previous, self._generation = self._generation, generation
         self._blueprint = blueprint or self._blueprint
+        self._announce_outdated()
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
+        self.steps.adopt(generation)
         await self.audit.adopt(generation)
         await self.executions.adopt()
         if previous is not None:
@@ -256,8 +291,7 @@ class AppManager(ManagerAccessors):
                 await self._end_background_work()
                 await self.executions.drain()
                 await generation.unpinned(self.settings.server.drain_timeout)
-                for name, step in reversed(generation.contributions.shutdown):
-                    await self.take_step("shutdown", name, step)
+                await self.steps.shut_down(generation, generation.plugins)
             finally:
                 errors = await asyncio.shield(self._wind_up())
         if errors:
@@ -272,10 +306,17 @@ class AppManager(ManagerAccessors):
         errors = await stop_each(self._start_order)
         self._workers.close()
         self._generation, self._start_order = None, []
+        self._told.clear()
+        self.steps.forget()
+        if self.telemetry is not None:
+            await self.telemetry.stop()
+        self.telemetry = None
         self.folder.release()
+        running_hosts.pop(self, None)
         return errors
 
     async def _end_background_work(self) -> None:
+        await self.steps.stop()
         await self._retirement.stop()
         await self._rotation.stop()
         await self._recovery.stop()
@@ -300,12 +341,21 @@ class AppManager(ManagerAccessors):
                     instead_of=choice.replaces.provider.name,
                 )
 
-    async def take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
-        """Take a step of a plugin's ``startup`` or ``shutdown``; one that fails is reported and stops nothing."""
-        try:
-            await within(step(self))
-        except Exception:  # noqa: BLE001 - a plugin's step never stops the host; it is reported
-            _log.exception("a lifecycle step of a plugin failed", hook=hook, plugin=plugin)
+    def _announce_outdated(self) -> None:
+        """Tell once of each chosen provider that lacks something of its contract, however often things change."""
+        for item in self._blueprint.outdated:
+            if str(item) not in self._told:
+                self._told.add(str(item))
+                _log.warning(
+                    "a provider is written for an older contract",
+                    plugin=item.candidate.plugin.name,
+                    provider=item.candidate.provider.name,
+                    contract=item.candidate.role,
+                    written_for=item.candidate.provider.written_for,
+                    serves=item.serves,
+                    lacks=item.lacks,
+                    advice=str(item),
+                )
 
     # Serving
 
@@ -443,6 +493,27 @@ class AppManager(ManagerAccessors):
         """Read everything anew, and renew what a plugin provides even where nothing has changed."""
         return await self._changeover.renew(name)
 
+    def admit(self, blueprint: Blueprint) -> None:
+        """Refuse what this host is not to become, before anything of it starts.
+
+        Raises:
+            HostError: it cannot serve; the message says why.
+        """
+
+    # What all processes of a host say together: here it is one
+
+    def whole_health(self, own: ApplicationHealth) -> ApplicationHealth:
+        """Return the health of the whole host, of which this process knows its own part."""
+        return own
+
+    async def whole_metrics(self, own: bytes) -> bytes:
+        """Return the metrics of the whole host, of which this process knows its own part."""
+        return own
+
+    def convergence(self) -> dict[str, Any]:
+        """Return what is told beside the answer to a change: which processes serve it."""
+        return {}
+
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
         running: dict[str, list[str]] = {}
@@ -450,7 +521,23 @@ class AppManager(ManagerAccessors):
         for item in generation.running.values() if generation else ():
             candidate = item.node.choice.candidate
             running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
-        return [plugin.describe(running.get(name, [])) for name, plugin in self.discovery.plugins.items()]
+        warnings = self._warnings()
+        return [
+            plugin.describe(running.get(name, []), warnings.get(name, ()), self.steps.waits(name))
+            for name, plugin in self.discovery.plugins.items()
+        ]
+
+    def _warnings(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        if self._generation is None and not may_be_outdated(self.discovery.candidates):
+            return found  # a list of plugins imports no provider without need
+        try:
+            outdated = self.blueprint.outdated
+        except HostError:  # what keeps the host from starting is told where it is started
+            return found
+        for item in outdated:
+            found.setdefault(item.candidate.plugin.name, []).append(str(item))
+        return found
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""

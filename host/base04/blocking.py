@@ -186,6 +186,16 @@ class AppManager(contracts.AppManager):
     # What others ask
 
     @property
+    def version(self) -> str:
+        """The version of Base04."""
+        return self._host.version
+
+    @property
+    def settings(self) -> HostSettings:
+        """The settings."""
+        return self._host.settings
+
+    @property
     def data_dir(self) -> Path:
         """The folder that holds what this host keeps."""
         return self._host.data_dir

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
+from base04.compatibility import Outdated, all_outdated
 from base04.discovery import Discovery, discover
 from base04.provider_settings import check_all
 from base04.resolution import Plan, resolve
@@ -37,10 +38,11 @@ class Blueprint:
         disabled: frozenset[str] = frozenset(),
         previous: Blueprint | None = None,
     ) -> None:
-        self.settings, self._data_dir, self.disabled = settings, data_dir, disabled
+        self.settings, self.data_dir, self.disabled = settings, data_dir, disabled
         self._extra_plugins, self._safe_mode = tuple(extra_plugins), safe_mode
         self._only = None if only is None else tuple(only)
         self._previous = previous
+        self._outdated: list[Outdated] = []
 
     @cached_property
     def discovery(self) -> Discovery:
@@ -63,14 +65,21 @@ class Blueprint:
     def plan(self) -> Plan:
         """The managers to be, in the order in which they start; importing the chosen providers is part of it."""
         plan = resolve(self.selection, self.settings)
-        check_all(plan, self._data_dir)
-        return plan if self._only is None else plan.restricted_to(self._only)
+        check_all(plan, self.data_dir)
+        plan = plan if self._only is None else plan.restricted_to(self._only)
+        self._outdated = all_outdated((node.choice.candidate, node.constructor.cls) for node in plan.nodes.values())
+        return plan
+
+    @property
+    def outdated(self) -> list[Outdated]:
+        """What chosen providers lack of their contracts."""
+        return self._outdated if self.plan is not None else []
 
     def following(self, settings: HostSettings | None = None, disabled: frozenset[str] | None = None) -> Blueprint:
         """Return one with other settings, or other plugins switched off; plugins are discovered anew."""
         return Blueprint(
             self.settings if settings is None else settings,
-            self._data_dir,
+            self.data_dir,
             extra_plugins=self._extra_plugins,
             safe_mode=self._safe_mode,
             only=self._only,

@@ -17,6 +17,7 @@ from base04.plugin import Plugin
 from base04.renewal import Renewal
 from base04.resolution import Plan
 from base04.selection import InstanceKey
+from base04.settings import HostSettings
 from base04_hookspecs.app import ReloadReport
 from base04_hookspecs.errors import Conflict, ManagerUnavailable, NotFound
 
@@ -76,6 +77,12 @@ class Changeover:
             await self._switch(self._running().disabled | {name}, needed=provided)
             return True
 
+    async def follow(self, settings: HostSettings, disabled: frozenset[str], renew: str | None) -> None:
+        """Become what another process of this host has become, and made sure that it can serve."""
+        async with self._turn:
+            current = self._running()
+            await self._change(lambda: current.following(settings=settings, disabled=disabled), renew=renew)
+
     async def _switch(self, disabled: frozenset[str], needed: Set[InstanceKey] = frozenset()) -> None:
         current = self._running()
         await asyncio.to_thread(self._app.choices.write, disabled)
@@ -99,9 +106,10 @@ class Changeover:
         draft: Blueprint | None = None
         moved = False
         try:
-            draft = draw()
-            # In a thread: it reads files and imports modules, and requests go on meanwhile.
+            # In threads: they read files and import modules, and requests go on meanwhile.
+            draft = await asyncio.to_thread(draw)
             found = await asyncio.to_thread(compare, current, draft, forced)
+            self._app.admit(draft)
             _refuse_losses(found, draft, needed, self._app.plan)
             if not dry_run:
                 await self._renewal.move(draft, found.renewed_keys)

@@ -28,26 +28,36 @@ class LocalCaller:
         await self._app(scope, receive, send)
 
 
+def bound_socket(path: Path) -> socket.socket:
+    """Bind a Unix socket that only its owner can open; one that a dead host left behind is replaced.
+
+    Raises:
+        HostError: it cannot be made.
+    """
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        listener.bind(os.fspath(path))
+    except OSError as error:
+        listener.close()
+        raise HostError(
+            f"Cannot listen on the control socket {str(path)!r}: {error.strerror or error}. "
+            "Use a data_dir with a shorter path, or a shorter TMPDIR."
+        ) from error
+    finally:
+        os.umask(before)
+    return listener
+
+
 @contextlib.contextmanager
 def control_listener(folder: DataFolder) -> Iterator[socket.socket]:
-    """Listen on a Unix socket that only its owner can open; one that a dead host left behind is replaced."""
+    """Hold the control socket, bound: who serves it begins to listen."""
     path = folder.socket_path
     if path.parent != folder.path:
         _make_private(path.parent)
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = bound_socket(path)
     try:
-        before = os.umask(0o177)
-        try:
-            listener.bind(os.fspath(path))
-        except OSError as error:
-            raise HostError(
-                f"Cannot listen on the control socket {str(path)!r}: {error.strerror or error}. "
-                "Use a data_dir with a shorter path, or a shorter TMPDIR."
-            ) from error
-        finally:
-            os.umask(before)
-        listener.listen(64)
         yield listener
     finally:
         listener.close()

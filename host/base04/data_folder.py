@@ -79,6 +79,17 @@ class DataFolder:
         # One write of always the same length, so that who reads meanwhile sees the old text or the new one.
         os.pwrite(self._held.fileno(), told.ljust(_ANNOUNCEMENT_BYTES).encode(), 0)
 
+    @property
+    def lock(self) -> int:
+        """The descriptor of the lock, which a process that inherits it holds too.
+
+        Raises:
+            HostError: the folder is not held.
+        """
+        if self._held is None:
+            raise HostError(f"The data folder {str(self.path)!r} is not held.")
+        return self._held.fileno()
+
     def release(self) -> None:
         """Let the next host in. Does nothing where the folder is not held."""
         if self._held is None:

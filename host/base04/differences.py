@@ -20,9 +20,11 @@ _ONLY_AT_START: Final = (
     ("log",),
     ("server", "host"),
     ("server", "port"),
+    ("server", "workers"),
     ("server", "trusted_proxies"),
     ("server", "health_interval"),
     ("audit",),
+    ("telemetry",),
 )
 """Settings that are read when the host starts, and not again."""
 

@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
 import time
 import traceback
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pluggy
 import structlog
 
+from base04.compatibility import contract_fits
 from base04.errors import HostError
+from base04.installed import InstalledDistribution, InstalledPoint, InstalledPoints
+from base04.isolation import described, plugin_code, pressed
 from base04.local_imports import LocalImports, file_stamp
 from base04.plugin import HOST_DISTRIBUTION, Candidate, Plugin
 from base04.settings import PluginSettings
+from base04.signatures import refuse_unknown
+from base04.watchdog import watched
 from base04_hookspecs.app import ActionSource
 from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.markers import PROJECT
@@ -63,12 +72,27 @@ class HookRegistry(pluggy.PluginManager):
             close = difflib.get_close_matches(hook, known, 1, 0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
             raise PluginRefused(f"There is no hook {hook!r}; {hint}")
+        specification = getattr(getattr(self.hook, hook, None), "spec", None)
+        if specification is not None:
+            refuse_unknown(getattr(plugin, name), hook, (*specification.argnames, *specification.kwargnames))
         return options
 
-    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Return the implementations of a hook with their plugins' names, ordered by name."""
+    def implementations(
+        self, hook: str, offered: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[tuple[str, Callable[[], Any]]]:
+        """Return the implementations of a hook with their plugins' names, ordered by name.
+
+        Each is ready to be called: of what is ``offered`` it gets, by name, what it and its specification have
+        parameters for.
+        """
+        found: list[tuple[str, Callable[[], Any]]] = []
         caller = getattr(self.hook, hook)
-        return sorted(((impl.plugin_name, impl.function) for impl in caller.get_hookimpls()), key=lambda pair: pair[0])
+        known = {name: offered[name] for name in (*caller.spec.argnames, *caller.spec.kwargnames) if name in offered}
+        for impl in caller.get_hookimpls():
+            parameters = inspect.signature(impl.function).parameters if known else ()
+            taken = {name: known[name] for name in parameters if name in known}
+            found.append((impl.plugin_name, partial(impl.function, **taken) if taken else impl.function))
+        return sorted(found, key=lambda pair: pair[0])
 
 
 @dataclass(slots=True)
@@ -79,6 +103,7 @@ class Discovery:
     plugins: dict[str, Plugin] = field(default_factory=dict)
     action_sources: list[ActionSource] = field(default_factory=list)
     imports: LocalImports = field(default_factory=LocalImports)
+    slow_after_s: float = 1.0
 
     @property
     def candidates(self) -> dict[str, list[Candidate]]:
@@ -111,9 +136,11 @@ def discover(
         disabled: names of plugins that were switched off.
         previous: what was found before: local plugins whose files have changed since are imported anew.
     """
-    discovery = Discovery(HookRegistry(), imports=LocalImports(previous.imports if previous is not None else None))
+    imports = LocalImports(previous.imports if previous is not None else None)
+    discovery = Discovery(HookRegistry(), imports=imports, slow_after_s=settings.slow_after)
+    installed = InstalledPoints()
     loaders: list[tuple[Plugin, Callable[[], Any]]] = [
-        *_from_entry_points(settings, safe_mode, discovery),
+        *_from_entry_points(installed, settings, safe_mode, discovery),
         *([] if safe_mode else _from_folders(settings, discovery)),
         *((Plugin(name, "program", _target_of(item)), lambda item=item: item) for name, item in extra_plugins),
     ]
@@ -121,25 +148,28 @@ def discover(
         if plugin.name in disabled:
             _leave_out(discovery, plugin, DISABLED, "disabled")
         else:
-            _admit(discovery, plugin, load, previous.plugins.get(plugin.name) if previous is not None else None)
-    _find_action_sources(discovery, settings, safe_mode, disabled)
+            before = previous.plugins.get(plugin.name) if previous is not None else None
+            with watched(plugin.name, "load") if plugin.source != "builtin" else contextlib.nullcontext():
+                _admit(discovery, plugin, load, before)
+    _find_action_sources(installed, discovery, settings, safe_mode, disabled)
     discovery.plugins = dict(sorted(discovery.plugins.items()))
     return discovery
 
 
 def _from_entry_points(
-    settings: PluginSettings, safe_mode: bool, discovery: Discovery
+    installed: InstalledPoints, settings: PluginSettings, safe_mode: bool, discovery: Discovery
 ) -> Iterator[tuple[Plugin, Callable[[], Any]]]:
-    points = [(_distribution_of(point), point) for point in importlib.metadata.entry_points(group=PLUGIN_GROUP)]
-    points.sort(key=lambda pair: (pair[0] != HOST_DISTRIBUTION, pair[1].name, pair[0]))
-    for distribution, point in points:
+    points = installed.of(PLUGIN_GROUP)
+    points.sort(key=lambda item: (item.distribution.name != HOST_DISTRIBUTION, item.name, item.distribution.name))
+    for point in points:
+        distribution = point.distribution.name
         built_in = distribution == HOST_DISTRIBUTION
         plugin = Plugin(
             name=point.name,
             source="builtin" if built_in else "installed",
             target=point.value,
             distribution=distribution,
-            version=point.dist.version if point.dist else "",
+            version=point.distribution.version,
         )
         denied = why_left_out(plugin.name, distribution, settings, safe_mode)
         if denied:
@@ -154,9 +184,9 @@ def _leave_out(discovery: Discovery, plugin: Plugin, reason: str, status: Module
     discovery.plugins[name] = plugin
 
 
-def _entry_point_loader(point: importlib.metadata.EntryPoint, plugin: Plugin) -> Callable[[], Any]:
+def _entry_point_loader(point: InstalledPoint, plugin: Plugin) -> Callable[[], Any]:
     def load() -> Any:
-        check_host_requirement(point.dist)
+        check_host_requirement(point.distribution)
         loaded = point.load()
         plugin.stamp = (plugin.version, file_stamp(getattr(sys.modules.get(point.module), "__file__", None)))
         return loaded
@@ -181,9 +211,9 @@ def _matches(patterns: Sequence[str], *names: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns for name in names if name)
 
 
-def check_host_requirement(distribution: importlib.metadata.Distribution | None) -> None:
+def check_host_requirement(distribution: InstalledDistribution) -> None:
     """Refuse a distribution whose own requirement on Base04 the running version does not meet."""
-    for text in (distribution.requires or []) if distribution else []:
+    for text in distribution.requires:
         if not text.lower().startswith(HOST_DISTRIBUTION):
             continue
         from packaging.requirements import InvalidRequirement, Requirement
@@ -251,25 +281,39 @@ def _admit(discovery: Discovery, plugin: Plugin, load: Callable[[], Any], before
         discovery.plugins[f"{plugin.name} ({plugin.origin})"] = plugin
         return
     discovery.plugins[plugin.name] = plugin
-    began = time.perf_counter()
+    began = loaded = time.perf_counter()
     try:
-        implementation = load()
-        if before is not None and type(before.implementation) is implementation:
-            implementation = before.implementation  # the same class is the same plugin
-        plugin.implementation = implementation() if isinstance(implementation, type) else implementation
-        discovery.registry.register(plugin.implementation, plugin.name)
-        plugin.hooks = sorted(caller.name for caller in discovery.registry.get_hookcallers(plugin.implementation) or ())
-        plugin.candidates = list(_offered(discovery.registry, plugin))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the host goes on
+        with plugin_code():
+            implementation = load()
+            loaded = time.perf_counter()
+            if before is not None and type(before.implementation) is implementation:
+                implementation = before.implementation  # the same class is the same plugin
+            plugin.implementation = implementation() if isinstance(implementation, type) else implementation
+            discovery.registry.register(plugin.implementation, plugin.name)
+            found = discovery.registry.get_hookcallers(plugin.implementation)
+            plugin.hooks = sorted(caller.name for caller in found or ())
+            plugin.candidates = list(_offered(discovery.registry, plugin))
+        if before is not None and before.implementation is plugin.implementation:
+            plugin.faults = before.faults
+    except BaseException as error:
+        if pressed(error):
+            raise
         _drop(discovery.registry, plugin, error)
-    plugin.load_time = time.perf_counter() - began
+    ended = time.perf_counter()
+    plugin.load_time = ended - began
+    name_slow(plugin, "import", (loaded if loaded > began else ended) - began, discovery.slow_after_s)
+    name_slow(plugin, "register", ended - loaded if loaded > began else 0.0, discovery.slow_after_s)
+
+
+def name_slow(plugin: Plugin, stage: str, seconds: float, slow_after_s: float) -> None:
+    """Name a plugin that took longer than it should for one stage of its way in."""
+    if seconds > slow_after_s:
+        _log.warning("a plugin is slow to load", plugin=plugin.name, stage=stage, seconds=round(seconds, 3))
 
 
 def _drop(registry: HookRegistry, plugin: Plugin, error: BaseException) -> None:
     expected = isinstance(error, Base04Error)
-    plugin.fail(
-        str(error) if expected else f"{type(error).__name__}: {error}", "" if expected else traceback.format_exc()
-    )
+    plugin.fail(str(error) if expected else described(error), "" if expected else traceback.format_exc())
     plugin.candidates, plugin.hooks = [], []
     if registry.has_plugin(plugin.name):
         registry.unregister(name=plugin.name)
@@ -310,30 +354,23 @@ def _checked_role(hook: str, role: str | None, provider: object) -> str:
         )
     if role is not None and provider.role not in (None, role):
         raise PluginRefused(f"The hook {hook!r} gave a provider of the role {provider.role!r}.")
-    serves = ROLES[role].contract_version if role is not None else provider.contract
-    if not contract_fits(provider.contract, serves):
+    if role is not None and not contract_fits(provider.written_for, serves := ROLES[role].contract_version):
         raise PluginRefused(
-            f"The provider {provider.name!r} is written for version {provider.contract} of the contract {role!r}, "
+            f"The provider {provider.name!r} is written for version {provider.written_for} of the contract {role!r}, "
             f"and this Base04 has version {serves}."
         )
     return role or str(provider.role)
 
 
-def contract_fits(written_for: str, serves: str) -> bool:
-    """Tell whether a provider written for one version works where another is served: same major, no newer minor."""
-    try:
-        wanted, have = ([int(part) for part in version.split(".")] for version in (written_for, serves))
-    except ValueError:
-        return False
-    return wanted[:1] == have[:1] and wanted <= have
-
-
 def _find_action_sources(
-    discovery: Discovery, settings: PluginSettings, safe_mode: bool, disabled: Container[str]
+    installed: InstalledPoints,
+    discovery: Discovery,
+    settings: PluginSettings,
+    safe_mode: bool,
+    disabled: Container[str],
 ) -> None:
-    points = importlib.metadata.entry_points(group=ACTION_GROUP)
-    for point in sorted(points, key=lambda item: (item.name, _distribution_of(item))):
-        distribution, version = _distribution_of(point), point.dist.version if point.dist else ""
+    for point in sorted(installed.of(ACTION_GROUP), key=lambda item: (item.name, item.distribution.name)):
+        distribution, version = point.distribution.name, point.distribution.version
         plugin = _plugin_of_pack(discovery, point)
         denied = why_left_out(point.name, distribution, settings, safe_mode)
         if denied:
@@ -344,7 +381,7 @@ def _find_action_sources(
             plugin.status, plugin.reason = "disabled", DISABLED
             continue
         try:
-            check_host_requirement(point.dist)
+            check_host_requirement(point.distribution)
         except PluginRefused as error:
             plugin.fail(str(error))
             _log.error("an action pack is left out", pack=point.name, distribution=distribution, reason=str(error))
@@ -355,20 +392,15 @@ def _find_action_sources(
         )
 
 
-def _plugin_of_pack(discovery: Discovery, point: importlib.metadata.EntryPoint) -> Plugin:
+def _plugin_of_pack(discovery: Discovery, point: InstalledPoint) -> Plugin:
     """Return the plugin that brings a pack; a distribution that has only packs counts as one, named after its pack."""
-    distribution = _distribution_of(point)
+    distribution = point.distribution.name
     for plugin in discovery.plugins.values():
         if plugin.distribution == distribution:
             return plugin
     name = point.name if point.name not in discovery.plugins else f"{point.name} ({distribution})"
-    version = point.dist.version if point.dist else ""
-    discovery.plugins[name] = Plugin(name, "installed", point.value, distribution, version)
+    discovery.plugins[name] = Plugin(name, "installed", point.value, distribution, point.distribution.version)
     return discovery.plugins[name]
-
-
-def _distribution_of(point: importlib.metadata.EntryPoint) -> str:
-    return point.dist.name if point.dist else ""
 
 
 def _target_of(item: object) -> str:

@@ -6,11 +6,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Final
 
 import structlog
 import uvicorn
 
 from base04.errors import HostError
+
+_FIRST_BYTES_S: Final = 0.25
+"""How long a connection that is new when the server stops may take to bring its request."""
+
+_TICK_S: Final = 0.01
 
 _log = structlog.get_logger()
 
@@ -53,16 +59,39 @@ class HostServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, let requests finish and clients go, then close."""
-        for server in self.servers:
-            server.close()
-        for listener in sockets or ():
-            listener.close()
+        with contextlib.ExitStack() as closing:
+            spare = [closing.enter_context(listener.dup()) for listener in sockets or ()]
+            for server in self.servers:
+                server.close()
+            for listener in sockets or ():
+                listener.close()
+            late = [connection for listener in spare for connection in _queued(listener)]
+        if not self.force_exit:
+            await self._take(late)
         if self._drain is not None and not self.force_exit:
             await self._drain_sockets(self._drain)
         await super().shutdown(sockets)
         if self.force_exit:
             for task in self.server_state.tasks:
                 task.cancel("the host was told to stop at once")
+
+    async def _take(self, late: list[socket.socket]) -> None:
+        """Serve connections that clients had made already, and give those that are new a moment for their request."""
+        loop = asyncio.get_running_loop()
+        for connection in late:
+            with contextlib.suppress(OSError):  # it is gone again
+                await loop.connect_accepted_socket(self._protocol, connection)
+        give_up = loop.time() + _FIRST_BYTES_S
+        # uvicorn tells nobody when a request begins
+        while any(map(_without_request, self.server_state.connections)) and loop.time() < give_up:  # noqa: ASYNC110
+            await asyncio.sleep(_TICK_S)
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Make what uvicorn makes for a connection."""
+        made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]  # as uvicorn itself does
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return made
 
     async def _drain_sockets(self, drain: Callable[[], Awaitable[None]]) -> None:
         """Drain, in bounded time; whatever goes wrong, requests are still let finish."""
@@ -73,3 +102,18 @@ class HostServer(uvicorn.Server):
         (outcome,) = await asyncio.gather(self._draining, return_exceptions=True)
         if isinstance(outcome, Exception):
             _log.error("sockets could not be drained", exc_info=outcome)
+
+
+def _queued(listener: socket.socket) -> Iterator[socket.socket]:
+    """Accept what waits to be accepted: the kernel would reset it when the last process closes the socket."""
+    listener.setblocking(False)
+    while True:
+        try:
+            yield listener.accept()[0]
+        except OSError:  # nothing waits, or what waited is gone
+            return
+
+
+def _without_request(connection: object) -> bool:
+    """Tell whether a connection has brought no request yet; those of WebSockets have."""
+    return getattr(connection, "cycle", connection) is None

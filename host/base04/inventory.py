@@ -1,4 +1,4 @@
-"""What there is, as JSON and as a picture: managers, where they came from, what depends on what."""
+"""What there is: managers, where they came from, what depends on what."""
 
 from __future__ import annotations
 
@@ -24,13 +24,6 @@ class ManagerDescription(TypedDict):
     depends_on: list[str]
     dependants: list[str]
     start_time: float | None
-
-
-class Graph(TypedDict):
-    """What depends on what: each edge goes from who needs to what is needed."""
-
-    nodes: list[dict[str, str]]
-    edges: list[dict[str, str]]
 
 
 def describe_managers(
@@ -63,43 +56,6 @@ def _describe(
 
 def _names(keys: Iterable[InstanceKey]) -> list[str]:
     return sorted(str(key) for key in keys)
-
-
-def describe_graph(plan: Plan) -> Graph:
-    """Describe the dependencies as nodes and edges."""
-    return {
-        "nodes": [
-            {
-                "manager": str(key),
-                "provider": node.choice.candidate.provider.name,
-                "plugin": node.choice.candidate.plugin.name,
-            }
-            for key, node in plan.nodes.items()
-        ],
-        "edges": [{"from": str(key), "to": str(needed), "through": through} for key, needed, through in _edges(plan)],
-    }
-
-
-def _edges(plan: Plan) -> Iterator[tuple[InstanceKey, InstanceKey, str]]:
-    for key, node in plan.nodes.items():
-        for dependency in node.constructor.dependencies:
-            if dependency.key in plan.nodes:
-                yield key, dependency.key, dependency.parameter
-
-
-def mermaid(plan: Plan) -> str:
-    """Draw the dependencies as a Mermaid flowchart."""
-    lines = ["flowchart TD"]
-    for key, node in plan.nodes.items():
-        candidate = node.choice.candidate
-        origin = "" if candidate.built_in else f"<br/>{candidate.plugin.origin}"
-        lines.append(f'    {_mermaid_id(key)}["{key}<br/>{candidate.provider.name}{origin}"]')
-    lines += [f"    {_mermaid_id(key)} --> {_mermaid_id(needed)}" for key, needed, _ in _edges(plan)]
-    return "\n".join(lines) + "\n"
-
-
-def _mermaid_id(key: InstanceKey) -> str:
-    return f"{key.role}_{key.instance}".replace("-", "_")
 
 
 def tree(plan: Plan) -> Iterator[tuple[int, Node, bool]]:

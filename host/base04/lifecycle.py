@@ -32,6 +32,8 @@ class Overdue(TimeoutError):
     """A start took longer than ``start_timeout``; it is not tried again."""
 
 
+Watch = Callable[[Node, Manager], None]
+
 _log = structlog.get_logger()
 T = TypeVar("T")
 
@@ -45,14 +47,21 @@ class Started:
 
 
 async def start_all(
-    plan: Plan, app: AppManager, data_dir: Path, *, reuse: Mapping[InstanceKey, Running] | None = None
+    plan: Plan,
+    app: AppManager,
+    data_dir: Path,
+    *,
+    reuse: Mapping[InstanceKey, Running] | None = None,
+    watch: Watch | None = None,
 ) -> Started:
     """Start every manager of a plan as soon as what it needs is up; those of ``reuse`` are taken as they are.
+
+    ``watch`` is called with each instance that is made, before it starts and before anybody else has it.
 
     Raises:
         StartError: a required one cannot start; what this call had started is stopped.
     """
-    starter = _Starter(plan, app, data_dir, Started(dict(reuse or {})))
+    starter = _Starter(plan, app, data_dir, Started(dict(reuse or {})), watch)
     try:
         await starter.run()
     except BaseException:
@@ -66,8 +75,8 @@ async def start_all(
 class _Starter:
     """One start of a plan."""
 
-    def __init__(self, plan: Plan, app: AppManager, data_dir: Path, started: Started) -> None:
-        self._plan, self._app, self._data_dir, self.started = plan, app, data_dir, started
+    def __init__(self, plan: Plan, app: AppManager, data_dir: Path, started: Started, watch: Watch | None) -> None:
+        self._plan, self._app, self._data_dir, self.started, self._watch = plan, app, data_dir, started, watch
 
     async def run(self) -> None:
         sorter = TopologicalSorter(self._plan.edges)
@@ -128,6 +137,8 @@ class _Starter:
             vault = self.started.running.get(VAULT)
             secrets = await secret_values(node, vault.manager if vault else None)
             manager = self._construct(node, secrets)
+            if self._watch is not None:
+                self._watch(node, manager)
             limit = asyncio.timeout(max(began + timeout_s - time.monotonic(), 0.001))
             try:
                 async with limit:

@@ -24,6 +24,8 @@ ALL: Final = (*ADDRESS, *CALLER)
 _OWN_LIMIT: Final = "rate_limit"
 
 FindManager = Callable[[str], Manager | None]
+NoteRefusal = Callable[[Sequence[str]], None]
+"""Notes the levels whose limits refused a call."""
 
 
 class RouteChoices:
@@ -45,11 +47,17 @@ class RouteChoices:
 
 
 class Limits:
-    """Counts calls with the rate limiter of one generation; where there is none, nothing is limited."""
+    """Counts calls with the rate limiter of one generation; where there is none, nothing is limited.
 
-    def __init__(self, find: FindManager, choices: RouteChoices | None = None) -> None:
+    ``refused`` notes each call that is refused.
+    """
+
+    def __init__(
+        self, find: FindManager, choices: RouteChoices | None = None, refused: NoteRefusal | None = None
+    ) -> None:
         self._find = find
         self._choices = choices if choices else None
+        self._refused = refused
 
     async def count(
         self,
@@ -97,11 +105,14 @@ class Limits:
             )
         if result["allowed"]:
             return result["limits"]
+        exceeded = list(dict.fromkeys([*result["exceeded_types"], *result["banned"]]))
+        if self._refused is not None and cost == 1:  # what is charged has been refused for another reason
+            self._refused(exceeded)
         raise RateLimited(
             f"Too many calls: {'this' if action is None else repr(action)} can be called again in "
             f"{result['retry_after']:.1f} s.",
             retry_after=result["retry_after"],
-            exceeded=list(dict.fromkeys([*result["exceeded_types"], *result["banned"]])),
+            exceeded=exceeded,
             banned=result["banned"],
             limits=result["limits"],
         )

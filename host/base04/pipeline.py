@@ -17,8 +17,9 @@ import structlog
 from base04.attempts import with_retries
 from base04.failures import PASSED_ON, Status, failed, failure
 from base04.injection import HandlerCall, ManagerLookup, Report, action_context
+from base04.isolation import escapes
 from base04.json_result import json_result
-from base04.limits import ALL, Limits, RouteChoices
+from base04.limits import ALL, Limits, NoteRefusal, RouteChoices
 from base04.slots import Slots
 from base04.supervision import GRACE_S, supervise
 from base04.worker_pool import Hold, WorkerPool
@@ -29,6 +30,7 @@ from base04_hookspecs.errors import (
     AuthenticationError,
     InvalidInput,
     ManagerUnavailable,
+    NotSupported,
     PermissionDenied,
     UnknownAction,
 )
@@ -45,6 +47,10 @@ Record = Callable[[RequestContext, Status, float, float, BaseException | None], 
 """Notes who ran what, how it ended, when it began (since the epoch), how long it took (in seconds), and its error."""
 
 
+Blame = Callable[[str, object, BaseException], str]
+"""Notes the hook, what a plugin returned from it, and what that raised; returns the plugin's name."""
+
+
 class Pipeline:
     """Runs actions with the managers of one generation.
 
@@ -58,6 +64,8 @@ class Pipeline:
         hold: keeps the generation for a thread whose caller has given up.
         slots: how often actions run at once; several pipelines may share them.
         record: what notes each run that has ended.
+        refused: what notes each call that a limit refused.
+        blame: is told of each of ``before`` and ``after`` that failed, and returns whose it is.
     """
 
     def __init__(
@@ -72,6 +80,8 @@ class Pipeline:
         hold: Hold | None = None,
         slots: Slots | None = None,
         record: Record | None = None,
+        refused: NoteRefusal | None = None,
+        blame: Blame | None = None,
     ) -> None:
         self._managers = managers
         self._before = tuple(before)
@@ -81,7 +91,8 @@ class Pipeline:
         self._hold = hold
         self._slots = slots if slots is not None else Slots()
         self._record = record
-        self._limits = Limits(managers.get, choices)
+        self._limits = Limits(managers.get, choices, refused)
+        self._blame = blame
         self._calls: dict[str, HandlerCall] = {}
 
     @property
@@ -208,7 +219,10 @@ class Pipeline:
     def _listeners(self) -> HooksManager | None:
         """Return who tells of actions that were run, None where nobody wants to hear of them."""
         hooks: HooksManager | None = self._managers.get("hooks")  # type: ignore[assignment]  # what has that role
-        return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
+        try:
+            return hooks if hooks is not None and hooks.has_callbacks("action.executed") else None
+        except NotSupported:
+            return hooks
 
     async def _complete(
         self, action: Action, args: Mapping[str, Any] | None, context: RequestContext, report: Report | None
@@ -249,7 +263,10 @@ class Pipeline:
                 await step(call)
             except PASSED_ON:
                 raise
-            except (Exception, SystemExit, KeyboardInterrupt) as error:
+            except BaseException as error:
+                if escapes(error):
+                    raise
+                self._blamed("before_action", step, error)
                 raise failed(call, error) from error
         try:
             call.args = action.validate(call.args)
@@ -320,14 +337,20 @@ class Pipeline:
     async def _follow(self, step: AfterAction, call: ActionCall, outcome: ActionOutcome) -> None:
         try:
             await step(call, outcome)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - it changes nothing, and is logged
+        except BaseException as error:
+            if escapes(error):
+                raise
             structlog.get_logger().error(
                 "after_action callable failed",
+                plugin=self._blamed("after_action", step, error),
                 callable=getattr(step, "__qualname__", repr(step)),
                 action=call.action["name"],
                 request_id=call.request.request_id,
                 exc_info=error,
             )
+
+    def _blamed(self, hook: str, step: object, error: BaseException) -> str:
+        return self._blame(hook, step, error) if self._blame is not None else ""
 
     async def _announce(self, call: ActionCall, outcome: ActionOutcome) -> None:
         hooks = self._listeners()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -30,7 +31,11 @@ class Recovery:
     def start(self) -> None:
         """Begin, where anything is down and nobody tries yet."""
         if self._app.generation.down and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._until_all_are_up(), name="recovery")
+            self._task = asyncio.create_task(
+                self._until_all_are_up(),
+                name="recovery",
+                context=Context(),  # it belongs to no request, whichever begins it
+            )
 
     async def stop(self) -> None:
         """Give up."""

@@ -12,7 +12,7 @@ import structlog
 from base04.blueprint import Blueprint
 from base04.errors import StartError
 from base04.generation import Generation, Running
-from base04.lifecycle import Started, start_all, stop_each
+from base04.lifecycle import Started, stop_each
 from base04.resolution import Plan, direct_dependencies
 from base04.selection import InstanceKey
 from base04_hookspecs.errors import ManagerUnavailable
@@ -53,13 +53,20 @@ class Renewal:
         async with self._turn:
             current, plan = self._current(), self._app.plan
             wanted = current.running.keys() | current.down.keys()
-            came_up = await start_all(plan.part(wanted), self._app, self._app.folder.path, reuse=current.running)
+            came_up = await self._app.start_managers(plan.part(wanted), reuse=current.running)
             recovered = frozenset(came_up.running.keys() - current.running.keys())
             if recovered:
                 fresh = [came_up.running[key] for key in plan.nodes if key in recovered]
                 await self._replace(stale_with(plan, up=recovered), came_up, fresh, all_or_none=False)
                 _log.info("managers came up", managers=[str(key) for key in sorted(recovered)])
             return recovered
+
+    async def collect_anew(self) -> None:
+        """Let the same managers serve with what plugins contribute now."""
+        async with self._turn:
+            current = self._current()
+            generation = self._app.build(Started(dict(current.running), dict(current.down)))
+            await self._app.adopt(generation)
 
     async def move(self, blueprint: Blueprint, renewed: Set[InstanceKey]) -> None:
         """Let another blueprint serve: new instances of ``renewed`` and of what is new, the others as they are.
@@ -75,7 +82,7 @@ class Renewal:
                 if key in blueprint.plan.nodes and key not in renewed
             }
             with self._app.drafting(blueprint):
-                started = await start_all(blueprint.plan, self._app, self._app.folder.path, reuse=kept)
+                started = await self._app.start_managers(blueprint.plan, reuse=kept)
                 fresh = [item for key, item in started.running.items() if key not in kept]
                 try:
                     if lost := started.down.keys() & current.running.keys():
@@ -96,10 +103,10 @@ class Renewal:
         self, stale: Set[InstanceKey], base: Started, fresh: list[Running], *, all_or_none: bool
     ) -> None:
         """Start ``stale`` anew and let them serve with the rest of ``base``; stop ``fresh`` ones if that fails."""
-        plan, folder = self._app.plan, self._app.folder.path
+        plan = self._app.plan
         try:
             reuse = {key: item for key, item in base.running.items() if key not in stale}
-            renewed = await start_all(plan.part(base.running), self._app, folder, reuse=reuse)
+            renewed = await self._app.start_managers(plan.part(base.running), reuse=reuse)
             fresh += [item for key, item in renewed.running.items() if key in stale]
             if all_or_none and renewed.down:
                 raise StartError(_not_started(renewed.down))

@@ -10,6 +10,7 @@ import structlog
 
 from base04.generation import Generation
 from base04.lifecycle import stop_each, within
+from base04_hookspecs.errors import NotSupported
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
@@ -32,7 +33,7 @@ class Retirement:
 
     def begin(self, previous: Generation, current: Generation) -> None:
         """Retire a generation that another one has just taken over from."""
-        for step in (self._start_plugins(current, previous), self._retire(previous, current)):
+        for step in (self._start_plugins(current), self._retire(previous, current)):
             # In a context of its own: whoever asked for the change has pinned the previous generation, perhaps.
             task = asyncio.create_task(step, name=f"retire generation {previous.number}", context=Context())
             self._tasks.add(task)
@@ -45,18 +46,15 @@ class Retirement:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _start_plugins(self, current: Generation, previous: Generation) -> None:
-        for name, step in current.contributions.startup:
-            if _is_new(name, current, previous):
-                await self._app.take_step("startup", name, step)
+    async def _start_plugins(self, current: Generation) -> None:
+        await self._app.steps.start_up(current)
 
     async def _retire(self, previous: Generation, current: Generation) -> None:
         async with self._turn:
             await previous.unpinned(self._app.settings.server.drain_timeout)
-            for name, step in reversed(previous.contributions.shutdown):
-                if _is_new(name, previous, current):
-                    with previous.pin():  # what the plugin itself has brought is up there, and nowhere else
-                        await self._app.take_step("shutdown", name, step)
+            leaving = [name for name in previous.plugins if _is_new(name, previous, current)]
+            with previous.pin():  # what the plugin itself has brought is up there, and nowhere else
+                await self._app.steps.shut_down(previous, leaving)
             for item in reversed(self._app.retired(current)):  # one by one: a cancellation leaves the rest to others
                 if item.manager in _managers(previous):
                     self._app.forget(item)
@@ -72,6 +70,8 @@ async def hand_over(previous: Generation, current: Generation) -> None:
             continue
         try:
             await within(item.manager.take_over(before.manager))
+        except NotSupported:
+            _log.warning("a new instance does not take on what was registered, its provider cannot", manager=str(key))
         except Exception:  # noqa: BLE001 - what cannot be taken on never keeps the change from happening; it is reported
             _log.exception("a new instance did not take on what was registered", manager=str(key))
 

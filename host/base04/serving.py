@@ -9,7 +9,8 @@ import math
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
@@ -34,6 +35,9 @@ Ready = Callable[[str], Awaitable[None]]
 _YOUNG: Final = 10_000
 """How many objects are made before cycles are looked for: a few hundred requests make so many, and hardly any cycle."""
 
+_SWITCH_S: Final = 0.0005
+"""How long a thread that reads or imports, as for a change at run time, keeps the loop waiting; Python has 5 ms."""
+
 _log = structlog.get_logger()
 
 
@@ -55,14 +59,27 @@ async def serve(
     from base04.http.application import HostApplication
 
     settings = ServerSettings.model_validate({**manager.settings.server.model_dump(), **overrides})
-    listener = _listen(settings.host, settings.port, manager.folder)
-    with listener, _stopping_by_signals(asyncio.current_task()) as stopping:
-        async with manager, _reloading_by_signal(manager):
-            served = _config(HostApplication(manager), settings) if app is None else _config(app, settings, "on")
-            await _serve_until_told(manager, served, settings, listener, on_ready, stopping)
+    if settings.workers > 1:
+        _log.warning("server.workers is for `base04 serve`; here one process serves", workers=settings.workers)
+    listener = listen(settings.host, settings.port, manager.folder)
+
+    async def listening() -> None:
+        url = url_of(settings, listener)
+        manager.folder.announce(url)
+        if on_ready is not None:
+            await on_ready(url)
+
+    with listener, stopping_by_signals(Stopping(asyncio.current_task())) as stopping:
+        async with manager, reloading_by_signal(manager):
+            if app is None:
+                served = server_config(HostApplication(manager), settings)
+            else:
+                served = server_config(app, settings, "on")
+            with control_listener(manager.folder) as control:
+                await serve_until_told(manager, served, settings, [listener], [control], stopping, listening)
 
 
-class _Stopping:
+class Stopping:
     """What a signal does: cancel the start while the host starts, then tell the servers to exit."""
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
@@ -70,28 +87,33 @@ class _Stopping:
 
     _servers: list[HostServer]
 
-    def begin(self) -> None:
-        if self.signalled:  # the second signal does not wait for requests
-            for server in self._servers:
-                server.force()
+    def signal(self) -> None:
+        """Take a signal; the second one does not wait for requests."""
+        self.begin(at_once=self.signalled)
+
+    def begin(self, *, at_once: bool = False) -> None:
+        """Begin to stop; ``at_once`` without waiting for requests."""
         self.signalled = True
         for server in self._servers:
+            if at_once:
+                server.force()
             server.should_exit = True
         if not self._servers and self._task is not None:
             self._task.cancel()
 
     def watch(self, *servers: HostServer) -> None:
+        """Have these servers exit from now on."""
         self._servers = list(servers)
 
 
 @contextlib.contextmanager
-def _stopping_by_signals(task: asyncio.Task[Any] | None) -> Iterator[_Stopping]:
-    stopping = _Stopping(task)
+def stopping_by_signals(stopping: Stopping) -> Iterator[Stopping]:
+    """Let SIGTERM and SIGINT stop what runs within; a start that is cancelled by them ends in silence."""
     loop = asyncio.get_running_loop()
     handled = (signal.SIGTERM, signal.SIGINT)
     with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: whoever runs the loop ends it
         for number in handled:
-            loop.add_signal_handler(number, stopping.begin)
+            loop.add_signal_handler(number, stopping.signal)
     try:
         yield stopping
     except asyncio.CancelledError:
@@ -104,7 +126,7 @@ def _stopping_by_signals(task: asyncio.Task[Any] | None) -> Iterator[_Stopping]:
 
 
 @contextlib.asynccontextmanager
-async def _reloading_by_signal(manager: AppManager) -> AsyncIterator[None]:
+async def reloading_by_signal(manager: AppManager) -> AsyncIterator[None]:
     """Let SIGHUP have the host read everything anew; what is wrong then is logged and changes nothing."""
     loop = asyncio.get_running_loop()
     under_way: set[asyncio.Task[None]] = set()
@@ -132,14 +154,20 @@ async def _reloading_by_signal(manager: AppManager) -> AsyncIterator[None]:
         await asyncio.gather(*under_way, return_exceptions=True)
 
 
-async def _serve_until_told(
+async def serve_until_told(
     manager: AppManager,
     served: uvicorn.Config,
     settings: ServerSettings,
-    listener: socket.socket,
-    on_ready: Ready | None,
-    stopping: _Stopping,
+    listeners: Sequence[socket.socket],
+    controls: Sequence[socket.socket],
+    stopping: Stopping,
+    when_listening: Callable[[], Awaitable[None]],
 ) -> None:
+    """Serve clients on ``listeners`` and the host's own user on ``controls``, until ``stopping`` begins; then drain.
+
+    ``when_listening`` is called once connections are accepted; if it raises, serving ends.
+    """
+
     async def drain() -> None:
         manager.draining = True
         _log.info("the host drains")
@@ -149,40 +177,39 @@ async def _serve_until_told(
             await websocket.drain()
 
     server = HostServer(served, settings.drain_timeout, drain)
-    control = HostServer(_config(LocalCaller(manager.serve), settings), settings.drain_timeout)
+    control = HostServer(server_config(LocalCaller(manager.serve), settings), settings.drain_timeout)
     stopping.watch(server, control)
-    with control_listener(manager.folder) as control_socket:
-        servers = [
-            asyncio.create_task(control.serve([control_socket])),
-            asyncio.create_task(server.serve([listener])),
-        ]
-        announcement = asyncio.create_task(_announce(manager, server, settings, listener, on_ready))
-        try:
-            await asyncio.wait((announcement, *servers), return_when=asyncio.FIRST_COMPLETED)
-            if announcement.done():
-                announcement.result()
-            await asyncio.wait(servers, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            control.should_exit = server.should_exit = True
-            announcement.cancel()
-            await asyncio.gather(*servers)
-            manager.draining = False
+    servers = [asyncio.create_task(control.serve([*controls])), asyncio.create_task(server.serve([*listeners]))]
+    announcement = asyncio.create_task(_announce(server, control, when_listening))
+    try:
+        await asyncio.wait((announcement, *servers), return_when=asyncio.FIRST_COMPLETED)
+        if announcement.done():
+            announcement.result()
+        await asyncio.wait(servers, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        control.should_exit = server.should_exit = True
+        announcement.cancel()
+        await asyncio.gather(*servers)
+        manager.draining = False
 
 
-async def _announce(
-    manager: AppManager, server: HostServer, settings: ServerSettings, listener: socket.socket, on_ready: Ready | None
-) -> None:
+async def _announce(server: HostServer, control: HostServer, when_listening: Callable[[], Awaitable[None]]) -> None:
     await server.listening.wait()
+    await control.listening.wait()
+    sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of the throughput
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
+    await when_listening()
+
+
+def url_of(settings: ServerSettings, listener: socket.socket) -> str:
+    """Return where a listener is reached."""
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{listener.getsockname()[1]}"
-    manager.folder.announce(url)
-    if on_ready is not None:
-        await on_ready(url)
+    return f"http://{host}:{listener.getsockname()[1]}"
 
 
-def _config(app: ASGIApp, settings: ServerSettings, lifespan: Literal["on", "off"] = "off") -> uvicorn.Config:
+def server_config(app: ASGIApp, settings: ServerSettings, lifespan: Literal["on", "off"] = "off") -> uvicorn.Config:
+    """Return how uvicorn serves an application."""
     return uvicorn.Config(
         app,
         http="httptools",
@@ -200,7 +227,12 @@ def _config(app: ASGIApp, settings: ServerSettings, lifespan: Literal["on", "off
     )
 
 
-def _listen(host: str, port: int, folder: DataFolder) -> socket.socket:
+def listen(host: str, port: int, folder: DataFolder) -> socket.socket:
+    """Listen on an address.
+
+    Raises:
+        HostError: it cannot be; the message says why.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=2048)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, SecretStr, ValidationError
 
 from base04.errors import SettingsError, SettingsFault
 from base04.settings_keys import unknown_keys
@@ -39,8 +40,9 @@ Permission = Annotated[str, Field(pattern=r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*$")]
 class ServerSettings(BaseModel):
     """How the host serves HTTP.
 
-    ``state_permissions`` says which permission states need whose ids match, such as ``{"user_*": users}``: then
-    ``users.read`` and ``users.write`` instead of ``state.read`` and ``state.write``. The longest pattern counts.
+    ``workers`` is how many processes ``base04 serve`` starts. ``state_permissions`` says which permission states need
+    whose ids match, such as ``{"user_*": users}``: then ``users.read`` and ``users.write`` instead of ``state.read``
+    and ``state.write``. The longest pattern counts.
     """
 
     model_config = _CONFIG
@@ -48,6 +50,7 @@ class ServerSettings(BaseModel):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     max_body_bytes: Annotated[int, Field(ge=1)] = 1024 * 1024
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
     trusted_proxies: tuple[str, ...] = ()
     drain_timeout: Duration = 30.0
     health_interval: Duration = 5.0
@@ -58,7 +61,13 @@ class ServerSettings(BaseModel):
 
 
 class PluginSettings(BaseModel):
-    """Which plugins take part. ``allow`` and ``deny`` name plugins or distributions, ``*`` and ``?`` are wildcards."""
+    """Which plugins take part, and what they may take.
+
+    ``allow`` and ``deny`` name plugins or distributions, ``*`` and ``?`` are wildcards. A ``startup`` or ``shutdown``
+    step may take ``step_timeout``. What is not ready is tried again after ``retry_delay``, then after twice as long, up
+    to 16 times as long. Whose loading, or whose call before or after an action, takes longer than ``slow_after`` is
+    named in the log.
+    """
 
     model_config = _CONFIG
 
@@ -66,6 +75,9 @@ class PluginSettings(BaseModel):
     deny: tuple[str, ...] = ()
     autoload: bool = True
     paths: tuple[Path, ...] = ()
+    step_timeout: Duration = 30.0
+    retry_delay: Duration = 5.0
+    slow_after: Duration = 1.0
 
 
 class InstanceSettings(BaseModel):
@@ -130,6 +142,42 @@ class ExecutionSettings(BaseModel):
     keep_answers: Duration = 86400.0
 
 
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("the endpoint of a collector is written as http://host:4318, and headers go into 'headers'")
+    return value.rstrip("/")
+
+
+class TelemetrySettings(BaseModel):
+    """Traces and logs for an OpenTelemetry collector, over OTLP/HTTP; needs the extra ``otel``.
+
+    It is on where ``enabled`` is true, or where that is not given and there is an ``endpoint``: ``/v1/traces`` and
+    ``/v1/logs`` are put behind it. What is not given here is taken from the variables ``OTEL_*``. ``sample_ratio`` is
+    the share of traces that are recorded, of those that begin here; whoever sends a ``traceparent`` has decided. Paths
+    in ``exclude`` have no spans; ``*`` is a wildcard. When the host stops, what has not been delivered is tried to be
+    for ``flush_timeout`` at most.
+    """
+
+    model_config = _CONFIG
+
+    enabled: bool | None = None
+    endpoint: Annotated[str, AfterValidator(_http_url)] | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    service_name: Annotated[str, Field(min_length=1)] | None = None
+    sample_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    traces: bool = True
+    logs: bool = True
+    exclude: tuple[str, ...] = ("/health", "/health/*", "/metrics")
+    flush_timeout: Duration = 5.0
+
+    @property
+    def on(self) -> bool:
+        """Whether anything is sent."""
+        wanted = self.endpoint is not None if self.enabled is None else self.enabled
+        return wanted and (self.traces or self.logs)
+
+
 class HostSettings(BaseModel):
     """Everything that the host reads. ``document`` keeps what was written, for the providers and for error messages."""
 
@@ -142,6 +190,7 @@ class HostSettings(BaseModel):
     log: LogSettings = LogSettings()
     audit: AuditSettings = AuditSettings()
     executions: ExecutionSettings = ExecutionSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     _document: SettingsDocument = PrivateAttr(default_factory=SettingsDocument)
     _read_again: Callable[[], HostSettings] | None = PrivateAttr(default=None)

@@ -58,7 +58,7 @@ class WorkerPool:
 
     def __init__(self, threads: int = THREADS, waiting: int = WAITING, idle_s: float = IDLE_S) -> None:
         self._size = threads
-        self._waiting = waiting
+        self._most_waiting = waiting
         self._idle_s = idle_s
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -71,6 +71,16 @@ class WorkerPool:
     def abandoned(self) -> int:
         """How many threads go on with a call that nobody waits for any more."""
         return self._abandoned
+
+    @property
+    def running(self) -> int:
+        """How many calls threads work at, those that nobody waits for any more included."""
+        return min(self._unfinished, self._size)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a thread."""
+        return max(0, self._unfinished - self._size)
 
     async def run(self, function: Callable[[], T], timeout: float | None = None, *, hold: Hold | None = None) -> T:
         """Run a function in a thread and return what it returns; ``timeout`` is in seconds, time in the queue included.
@@ -114,7 +124,7 @@ class WorkerPool:
         with self._lock:
             if self._closed:
                 raise PoolFull("The host is stopping: no handler is started any more.")
-            if self._abandoned >= self._size or self._unfinished >= self._size + self._waiting:
+            if self._abandoned >= self._size or self._unfinished >= self._size + self._most_waiting:
                 raise PoolFull(
                     f"All {self._size} threads for handlers that are not async are busy, {self._abandoned} of them "
                     "with calls that took too long: try again later."
@@ -161,7 +171,7 @@ class WorkerPool:
             job.state = "finished"
         if abandoned:
             job.let_go()
-            structlog.get_logger().info("abandoned handler has finished", abandoned=self._abandoned)
+            job.log("abandoned handler has finished", abandoned=self._abandoned)
         elif outcome is not None:
             job.deliver(outcome)
 
@@ -198,6 +208,10 @@ class _Job:
             return self._context.run(self._function), None
         except BaseException as error:  # noqa: BLE001 - raised again where the call was made
             return None, error
+
+    def log(self, event: str, **values: Any) -> None:
+        """Log something of the call, as part of the request that made it."""
+        self._context.run(structlog.get_logger().info, event, **values)
 
     def deliver(self, outcome: tuple[Any, BaseException | None]) -> None:
         """Hand the outcome to whoever waits, unless the loop is gone."""

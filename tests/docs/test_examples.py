@@ -23,6 +23,7 @@ from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import AuthenticationError, InvalidInput, PermissionDenied, RateLimited
 from base04_hookspecs.host_hooks import ActionCall, Credentials
 from docs_kit import DOCS, EXAMPLES, SAMPLES
+from otlp_kit import Collector
 
 NOBODY_ELSE = {"autoload": False}
 """Keeps out whatever else is installed where the tests run."""
@@ -99,7 +100,7 @@ SETTINGS_FILES = [path for path in examples(".yaml") if not {"actions", "compose
 @pytest.mark.parametrize("file", SETTINGS_FILES, ids=str)
 def test_every_settings_file_can_be_read(file: Path, folder: Path) -> None:
     (folder / "issuer.txt").write_text("acme")
-    load_settings(file, environ={"APP_HOME": "/srv/app", "VAULT_ROLE_ID": "base04"})
+    load_settings(file, environ={"APP_HOME": "/srv/app", "VAULT_ROLE_ID": "base04", "COLLECTOR_KEY": "Bearer b04"})
 
 
 async def test_environment_takes_the_place_of_settings(folder: Path) -> None:
@@ -273,6 +274,22 @@ async def test_office_hears_of_what_is_to_be_audited(folder: Path) -> None:
     ]
     page = (DOCS / "write-a-plugin.md").read_text(encoding="utf-8")
     assert all(f"`{event}`" in page for event, _, _ in heard)
+
+
+async def test_handler_traces_what_it_does(folder: Path) -> None:
+    shutil.copytree(EXAMPLES / "watch" / "actions", folder / "actions")
+    with Collector() as collector:
+        settings = {
+            "telemetry": {"endpoint": collector.url},
+            "managers": {"action_discovery": {"folders": ["actions"]}},
+        }
+        for _ in range(2):  # a tracer that was asked for once goes on
+            async with AppManager(settings) as app:
+                assert await app.run_action("letters.post", {"address": "Ada", "pages": 2}) == 1.0
+    weighed = [span for span in collector.spans if span.name == "weigh"]
+    assert [(span.scope, span.attributes) for span in weighed] == [("acme-letters", {"letters.pages": 2})] * 2
+    handlers = {span.span_id: span for span in collector.spans if span.name == "handler letters.post"}
+    assert all(handlers[span.parent_id].attributes["letters.grams"] == 10.0 for span in weighed)
 
 
 async def test_named_instance_reaches_a_handler(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -138,3 +139,35 @@ def test_requirements_pin_what_takes_part(tmp_path: Path, monkeypatch: pytest.Mo
     assert not [line for line in lines if "doctor-left" in line]
     assert lines == sorted(lines)
     assert any(line.startswith("base04==") for line in lines)
+
+
+def test_telemetry_that_cannot_be_sent_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not about(examined(tmp_path, "telemetry: {sample_ratio: 0.5}"), "telemetry")
+    with socket.create_server(("127.0.0.1", 0)) as collector:
+        port = collector.getsockname()[1]
+        [there] = about(examined(tmp_path, f"telemetry: {{endpoint: 'http://127.0.0.1:{port}'}}"), "telemetry")
+        assert (there.level, there.message) == ("ok", f"127.0.0.1:{port} can be reached.")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}/otlp")
+        [by_variable] = about(examined(tmp_path, "telemetry: {enabled: true}"), "telemetry")
+        assert by_variable == there
+    [away] = about(examined(tmp_path, f"telemetry: {{endpoint: 'http://127.0.0.1:{port}'}}"), "telemetry")
+    assert (away.level, "cannot be reached" in away.message) == ("error", True)
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert not about(examined(tmp_path, "telemetry: {enabled: true}"), "telemetry")
+
+
+def test_telemetry_without_its_libraries_is_told_with_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk", None)
+    findings = about(examined(tmp_path, "telemetry: {endpoint: 'http://127.0.0.1:9'}"), "telemetry")
+    assert any(item.level == "error" and "pip install 'base04[otel]'" in item.message for item in findings)
+
+
+def test_header_of_telemetry_that_lies_open_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "telemetry: {{enabled: false, headers: {{authorization: '{}'}}}}"
+    [finding] = about(examined(tmp_path, text.format(f"Bearer {CANARY}")), "telemetry")
+    assert (finding.level, finding.subject) == ("warning", "telemetry.headers.authorization")
+    assert CANARY not in finding.message
+    monkeypatch.setenv("COLLECTOR_KEY", CANARY)
+    assert not about(examined(tmp_path, text.format("${env:COLLECTOR_KEY}")), "telemetry")

@@ -15,8 +15,9 @@ from structlog.testing import capture_logs
 import execution_kit as kit
 from base04.app_manager import AppManager
 from base04.executions.record import history_rows
-from base04.executions.table import ExecutionQuery, ExecutionTable
+from base04.executions.table import TABLE, ExecutionQuery, ExecutionTable
 from base04_hookspecs.context import RequestContext
+from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import Conflict, InvalidInput, ManagerUnavailable, NotFound
 from execution_kit import ADA, client, host, key_for, new_gates
 from host_kit import until
@@ -441,3 +442,20 @@ async def test_program_waits_for_a_background_action_and_it_is_recorded_as_any_r
         await app.run_action("pack.long", {"name": "x", "end": "conflict"}, principal=ADA)
     rows, _ = await app.executions.query(ExecutionQuery())
     assert [(row["action"], row["status"], row["source"]) for row in rows] == [("pack.long", "failed", "program")]
+
+
+async def test_table_of_an_earlier_release_gets_what_it_lacks(tmp_path: Path) -> None:
+    earlier = dataclasses.replace(TABLE, columns=tuple(column for column in TABLE.columns if column.name != "trace"))
+
+    async def create(database: DatabaseManager) -> None:
+        await database.ensure_table(earlier)
+
+    async with AppManager({"data_dir": str(tmp_path / "data")}, only=["database"]) as app:
+        database = app.get_db_manager("read_write")
+        await database.migrate("executions", (create,))
+        table = ExecutionTable(database)
+        row = {"id": "1", "action": "a.b", "status": "queued", "mode": "background", "created_at": 1.0}
+        await table.add([{**row, "trace": "00-1"}])
+        found = await table.find("1")
+        assert found is not None
+        assert found["trace"] == "00-1"

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import httpx2 as httpx
 import pytest
@@ -131,6 +132,9 @@ def test_plugins_managers_and_graph_have_json_and_tables(folder: Path) -> None:
     graph = json_of("graph", "--json", cwd=folder)
     assert len(graph["nodes"]) == 13
     assert run_base04("graph", "--format", "mermaid", cwd=folder).stdout.startswith("flowchart TD\n")
+    assert run_base04("graph", "--format", "dot", cwd=folder).stdout.startswith("digraph base04 {\n")
+    drawn = ElementTree.fromstring(run_base04("graph", "--format", "svg", cwd=folder).stdout)
+    assert len([*drawn.iter("{http://www.w3.org/2000/svg}rect")]) == 13
     tree = run_base04("graph", cwd=folder).stdout
     assert "api_key (database)\n    database (sqlite)\n" in tree
 

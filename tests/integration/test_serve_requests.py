@@ -447,14 +447,19 @@ def test_managers_tell_provider_origin_and_dependants(admin: httpx.Client) -> No
     assert found["database"]["status"] in ("started", "healthy")
 
 
-def test_graph_is_json_or_mermaid(admin: httpx.Client) -> None:
+def test_graph_is_json_or_drawn(admin: httpx.Client) -> None:
     graph = admin.get("/graph").json()
-    assert {"from": "api_key", "to": "database", "through": "database"} in graph["edges"]
+    assert {"from": "api_key", "to": "database", "through": "database", "optional": False} in graph["edges"]
     assert len(graph["nodes"]) == 13
     drawn = admin.get("/graph", params={"format": "mermaid"})
     assert drawn.headers["content-type"].startswith("text/plain")
     assert drawn.text.startswith("flowchart TD\n")
-    assert "api_key_default --> database_default" in drawn.text
+    assert "m_api_key --> m_database" in drawn.text
+    picture = admin.get("/graph", params={"format": "svg"})
+    assert picture.headers["content-type"].startswith("image/svg+xml")
+    assert picture.text.startswith("<svg ")
+    assert admin.get("/graph", params={"format": "dot"}).text.startswith("digraph base04 {")
+    assert "one of json, svg, mermaid, dot" in problem(admin.get("/graph?format=png"), 422, "invalid-input")["detail"]
 
 
 def test_modules_are_listed(admin: httpx.Client) -> None:

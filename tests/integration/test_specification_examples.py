@@ -1,6 +1,6 @@
 """Every usage example of the specification runs as it stands, inside a function, against the host for code that is not
-async with its embedded default. The tests bring what the examples take for granted: the names that they use, an
-application, tables, secrets, an action; and look at what each example did.
+async: with its embedded default, and on Redis and PostgreSQL servers. The tests bring what the examples take for
+granted: the names that they use, an application, tables, secrets, an action; and look at what each example did.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import yaml
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from websockets.sync.client import ClientConnection, connect
@@ -70,23 +71,42 @@ def run_example(manager: str, **names: Any) -> dict[str, Any]:
     return namespace["example"]() or {}
 
 
+@pytest.fixture(params=["embedded", "servers"])
+def backends(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Where the managers keep what they keep, as settings; empty for the embedded default."""
+    if request.param == "embedded":
+        return {}
+    redis, database = request.getfixturevalue("redis_url"), request.getfixturevalue("postgres_database")
+    return {
+        "redis": {"provider": "server", "server": {"url": redis}},
+        "database": {"provider": "postgresql", "postgresql": {"url": database}},
+    }
+
+
 @pytest.fixture
-def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def number(backends: dict[str, Any]) -> str:
+    """The type of a column that numbers its rows by itself."""
+    return "SERIAL" if backends else "INTEGER"
+
+
+@pytest.fixture
+def settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backends: dict[str, Any]) -> Path:
     """The settings of whoever follows the specification, in a folder of their own that the program runs in."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "actions").mkdir()
     file = tmp_path / "base04.yaml"
-    file.write_text(
-        f"""
-data_dir: {json.dumps(str(tmp_path / "data"))}
-server: {{port: 0}}
-plugins: {{allow: ["builtin-*"]}}
-managers:
-  rate_limiter: {{limits: {{ip: 3/hour}}}}
-  action_discovery: {{folders: [actions]}}
-""",
-        encoding="utf-8",
-    )
+    managers = {
+        "rate_limiter": {"limits": {"ip": "3/hour"}},
+        "action_discovery": {"folders": ["actions"]},
+        **backends,
+    }
+    settings = {
+        "data_dir": str(tmp_path / "data"),
+        "server": {"port": 0},
+        "plugins": {"allow": ["builtin-*"]},
+        "managers": managers,
+    }
+    file.write_text(yaml.safe_dump(settings), encoding="utf-8")
     return file
 
 
@@ -142,9 +162,15 @@ def test_example_of_StateManager(app_manager: AppManager) -> None:
     assert changes[-1]["after"] == state["data"]
 
 
-def test_example_of_DatabaseManager(app_manager: AppManager, capsys: pytest.CaptureFixture[str]) -> None:
+def test_backends_are_what_they_are_said_to_be(app_manager: AppManager, backends: dict[str, Any]) -> None:
+    running = {item for plugin in app_manager.list_plugins() for item in plugin["contributes"]["running"]}
+    chosen = {"redis:server", "database:postgresql"} if backends else {"redis:memory", "database:sqlite"}
+    assert chosen <= running
+
+
+def test_example_of_DatabaseManager(app_manager: AppManager, number: str, capsys: pytest.CaptureFixture[str]) -> None:
     database = app_manager.get_db_manager(role="admin")
-    database.execute_query("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT)")
+    database.execute_query(f"CREATE TABLE users (id {number} PRIMARY KEY, name TEXT)")
     database.execute_query("CREATE TABLE sessions (token TEXT PRIMARY KEY, user_id INTEGER)")
     database.execute_query("INSERT INTO users (id, name) VALUES (:id, :name)", {"id": 123, "name": "Ada"})
     database.execute_query("INSERT INTO sessions (token) VALUES ('a'), ('b')")
@@ -153,7 +179,7 @@ def test_example_of_DatabaseManager(app_manager: AppManager, capsys: pytest.Capt
     assert "Database connection is healthy\n" in capsys.readouterr().out
     assert done["result"] == [{"id": 123, "name": "Ada"}]
     assert done["success"] is True
-    assert [row["name"] for row in database.find("users", order_by=["id"])] == ["Ada", "John"]
+    assert [row["name"] for row in database.find("users", order_by=["name"])] == ["Ada", "John"]
     assert [row["user_id"] for row in database.find("sessions")] == [123, 123]
 
 

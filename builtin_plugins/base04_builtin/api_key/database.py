@@ -77,11 +77,11 @@ class DatabaseApiKeyManager(ApiKeyManager):
         vault: VaultManager,
         jwt: JWTManager | None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._vault = vault
         self._jwt = jwt
-        self._clock = clock
+        self._clock = clock or time.time
         self._table = KeyTable(database)
         self._cache = KeyCache(settings.cache_size, settings.cache_max_age)
         self._usage = UsageLog(self._table, settings.usage_interval, settings.usage_size)

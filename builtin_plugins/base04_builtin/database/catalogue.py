@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TypeVar
 
+from base04_builtin.database.compiling import CompilerNotLoaded, load_compiler
 from base04_builtin.database.dialects import Dialect
 from base04_builtin.database.names import check_table
+from base04_builtin.database.planner import TablePlanner
 from base04_builtin.database.schema import loaded
 from base04_hookspecs.database import TableSchema
 from base04_hookspecs.errors import InvalidInput
 
-if TYPE_CHECKING:
-    from base04_builtin.database.planner import TablePlanner
-
 T = TypeVar("T")
-Lookup = Callable[[str], "TablePlanner"]
-_PLANNER: Final = "base04_builtin.database.planner"
+Lookup = Callable[[str], TablePlanner]
 
 
 class Catalogue:
@@ -56,9 +51,18 @@ class Catalogue:
         """
         try:
             return make(self._planners.__getitem__)
+        except CompilerNotLoaded:
+            await load_compiler()
+            return make(self._planners.__getitem__)
         except (KeyError, TypeError, AttributeError, InvalidInput):  # nothing that this process has heard of
             names = [check_table(table) for table in tables()]
-        await _load_planner()
+        try:
+            return await self._plan_anew(names, make)
+        except CompilerNotLoaded:
+            await load_compiler()
+            return await self._plan_anew(names, make)
+
+    async def _plan_anew(self, names: Sequence[str], make: Callable[[Lookup], T]) -> T:
         if all(name in self._tables for name in names):
             try:
                 return make(self._planner)
@@ -74,8 +78,6 @@ class Catalogue:
         table = self._tables.get(name)
         if table is None:
             self._refuse_other_case(name)
-        from base04_builtin.database.planner import TablePlanner
-
         planner = TablePlanner(self._dialect, name, table, self._max_bytes)
         if table is not None:
             self._planners[name] = planner
@@ -85,9 +87,3 @@ class Catalogue:
         for known in self._tables:
             if known.lower() == name.lower():
                 raise InvalidInput(f"There is no table {name!r}; its name is written {known!r}.")
-
-
-async def _load_planner() -> None:
-    """Import the planner, and SQLAlchemy with it, in a worker thread: it takes a moment, and not everybody needs it."""
-    if _PLANNER not in sys.modules:
-        await asyncio.to_thread(importlib.import_module, _PLANNER)

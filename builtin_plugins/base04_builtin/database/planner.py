@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from base04_builtin.database import statements
+from base04_builtin.database.compiling import Compiled, Order, Shape, compiler, count
 from base04_builtin.database.conditions import Condition, after_prefix, conditions
 from base04_builtin.database.dialects import Dialect
 from base04_builtin.database.names import check_name
@@ -87,7 +87,7 @@ class TablePlanner:
                 return Query(template.sql, bound)
         query = self._select(where, order_by, limit, offset, columns)
         if known is not None:
-            compiled = statements.select(
+            compiled = compiler().select(
                 self._dialect,
                 self.name,
                 self.columns(columns),
@@ -104,7 +104,7 @@ class TablePlanner:
         shape, values = self._where(where)
         bounds = [self._dialect.unlimited if limit is None else natural(limit, "limit"), natural(offset, "offset")]
         limited = limit is not None or offset != 0
-        compiled = statements.select(
+        compiled = compiler().select(
             self._dialect, self.name, self.columns(columns), shape, self._order(order_by), limited=limited
         )
         return Query(compiled.sql, compiled.bind(values + bounds))
@@ -112,7 +112,7 @@ class TablePlanner:
     def count(self, where: Any) -> Query:
         """Plan a ``count``."""
         shape, values = self._where(where)
-        compiled = statements.count(self._dialect, self.name, shape)
+        compiled = count(self._dialect, self.name, shape)
         return Query(compiled.sql, compiled.bind(values))
 
     def step(self, operation: Mapping[str, Any], place: str) -> Step:
@@ -144,10 +144,10 @@ class TablePlanner:
             return self._upsert(operation["data"], operation["where"], place, expect)
         shape, values = self._where(operation.get("where"))
         if kind == "delete":
-            compiled = statements.delete(self._dialect, self.name, shape)
+            compiled = compiler().delete(self._dialect, self.name, shape)
             return Step(compiled.sql, compiled.bind(values), place, expect, single=self._is_single(shape))
         names, data = self._data(operation["data"], place)
-        compiled = statements.update(self._dialect, self.name, names, shape)
+        compiled = compiler().update(self._dialect, self.name, names, shape)
         return Step(compiled.sql, compiled.bind(data + values), place, expect, single=self._is_single(shape))
 
     def _insert(
@@ -158,7 +158,7 @@ class TablePlanner:
             missing = [c.name for c in self._schema.columns if not c.nullable and data.get(c.name) is None]
             if missing:
                 raise InvalidInput(f"The operation {place} lacks values for {', '.join(missing)}.")
-        compiled = statements.insert(self._dialect, self.name, names, unless)
+        compiled = compiler().insert(self._dialect, self.name, names, unless)
         return Step(compiled.sql, compiled.bind(values), place, expect, single=True)
 
     def _upsert(self, data: Any, where: Any, place: str, expect: int | None) -> Step:
@@ -170,7 +170,7 @@ class TablePlanner:
             return self._insert(both, place, expect, tuple(key))
         names, values = self._data(data, place)
         shape, matched = self._where(key)
-        compiled = statements.update(self._dialect, self.name, names, shape)
+        compiled = compiler().update(self._dialect, self.name, names, shape)
         again = Step(compiled.sql, compiled.bind(values + matched), place, expect, single=True)
         unless = tuple(key) if self._schema is not None else ()
         absent = self._insert(both, place, expect, unless, complete=False)  # what it lacks may not be needed
@@ -179,17 +179,17 @@ class TablePlanner:
     def _learn_operation(self, known: tuple[Any, ...], step: Step) -> None:
         kind, _, data, where = known
         if kind == "insert":
-            compiled = statements.insert(self._dialect, self.name, data)
+            compiled = compiler().insert(self._dialect, self.name, data)
         elif kind == "update":
-            compiled = statements.update(self._dialect, self.name, data, _equal(where))
+            compiled = compiler().update(self._dialect, self.name, data, _equal(where))
         else:
-            compiled = statements.delete(self._dialect, self.name, _equal(where))
+            compiled = compiler().delete(self._dialect, self.name, _equal(where))
         self._learn(known, compiled, data, where, single=step.single)
 
     def _learn(
         self,
         known: tuple[Any, ...],
-        compiled: statements.Compiled,
+        compiled: Compiled,
         data: tuple[str, ...],
         where: tuple[str, ...],
         *,
@@ -218,7 +218,7 @@ class TablePlanner:
             )
         return key
 
-    def _is_single(self, shape: statements.Shape) -> bool:
+    def _is_single(self, shape: Shape) -> bool:
         """Tell whether conditions name one row at most: they hold all columns of a key by equality."""
         equal = {column for column, operator, _ in shape if operator == "eq"}
         return any(equal.issuperset(key) for key in self._keys)
@@ -233,7 +233,7 @@ class TablePlanner:
                 raise InvalidInput(f"The operation {place} sets {', '.join(nulls)} to None, which cannot be null.")
         return names, [self._stored(name, value) for name, value in data.items()]
 
-    def _where(self, where: Any) -> tuple[statements.Shape, list[Any]]:
+    def _where(self, where: Any) -> tuple[Shape, list[Any]]:
         shape: list[tuple[str, str, int]] = []
         values: list[Any] = []
         for condition in conditions({} if where is None else where, self.column):
@@ -258,7 +258,7 @@ class TablePlanner:
         following = after_prefix(value)
         return [("from", [value])] if following is None else [("from", [value]), ("below", [following])]
 
-    def _order(self, order_by: Sequence[str]) -> statements.Order:
+    def _order(self, order_by: Sequence[str]) -> Order:
         if isinstance(order_by, str):
             raise InvalidInput("The order must be a list of column names, '-name' for descending.")
         order = []
@@ -273,7 +273,7 @@ class TablePlanner:
         return to_stored(value, self.type_of(column), f"the column {column!r}", self._max_bytes)
 
 
-def _equal(columns: tuple[str, ...]) -> statements.Shape:
+def _equal(columns: tuple[str, ...]) -> Shape:
     return tuple((column, "eq", 1) for column in columns)
 
 

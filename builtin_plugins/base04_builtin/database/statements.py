@@ -6,37 +6,22 @@ operators) and kept; only values differ. This module imports SQLAlchemy: load it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql import ClauseElement, ColumnElement, quoted_name
 
+from base04_builtin.database.compiling import Compiled, Order, Shape
 from base04_builtin.database.dialects import Dialect
-
-Shape = tuple[tuple[str, str, int], ...]
-"""Conditions without their values: column, operator (``null`` and others beside the contract's), how many values."""
-Order = tuple[tuple[str, bool, bool], ...]
-"""An order: column, whether descending, whether there may be nulls."""
 
 _INSERT: Final[dict[str, Any]] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _COMPILERS: Final[dict[str, sa.Dialect]] = {
     "sqlite": sqlite.dialect(paramstyle="qmark"),
     "postgresql": postgresql.dialect(paramstyle="numeric_dollar"),  # type: ignore[no-untyped-call]  # as it is there
 }
-
-
-class Compiled(NamedTuple):
-    """SQL, and for each of its placeholders which of the values it takes."""
-
-    sql: str
-    order: tuple[int, ...]
-
-    def bind(self, values: Sequence[Any]) -> tuple[Any, ...]:
-        """Return the values in the order of the placeholders."""
-        return tuple(values[index] for index in self.order)
 
 
 @lru_cache(maxsize=1024)

@@ -14,5 +14,6 @@ def hooks_providers() -> Iterable[Provider]:
         "inprocess",
         "base04_builtin.hooks.inprocess:InProcessHooksManager",
         default=True,
+        contract="1.1",
         summary="Named events of the application, called back by priority.",
     )

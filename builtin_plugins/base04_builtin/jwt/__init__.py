@@ -16,5 +16,6 @@ def jwt_providers() -> Iterable[Provider]:
         "base04_builtin.jwt.signed:SignedJWTManager",
         default=True,
         capabilities=frozenset({"jwks", "revocation", "rotation"}),
+        contract="1.1",
         summary="Signed tokens with refresh families and revocation",
     )

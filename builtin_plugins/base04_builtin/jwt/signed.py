@@ -58,9 +58,10 @@ class SignedJWTManager(JWTManager):
         vault: VaultManager,
         hooks: HooksManager | None = None,
         *,
-        clock: Callable[[], float] = time.time,
-        steady: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
+        steady: Callable[[], float] | None = None,
     ) -> None:
+        clock, steady = clock or time.time, steady or time.monotonic
         self._settings = settings
         self._database = database
         self._hooks = hooks

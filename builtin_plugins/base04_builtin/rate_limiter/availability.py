@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Final
 
 import structlog
@@ -37,7 +38,11 @@ class Availability:
             return
         self.away = True
         log.warning("rate limits cannot be counted", error=str(error))
-        self._task = asyncio.create_task(self._watch(), name="rate-limiter-return")
+        self._task = asyncio.create_task(
+            self._watch(),
+            name="rate-limiter-return",
+            context=Context(),  # it belongs to no request, whichever begins it
+        )
 
     async def look(self) -> bool:
         """Tell whether it can be counted."""

@@ -39,7 +39,7 @@ from base04_hookspecs.rate_limiter import (
     RateLimitInfo,
     RateLimitResult,
 )
-from base04_hookspecs.redis import RedisManager
+from base04_hookspecs.redis import RedisManager, held_here
 
 log = structlog.get_logger()
 
@@ -75,7 +75,7 @@ class GcraRateLimiterManager(RateLimiterManager):
 
     async def start(self) -> None:
         """Find out where to count, and bring the bans back."""
-        counts = self._redis.local_object(_COUNTS, lambda: self._counts)
+        counts = held_here(self._redis, _COUNTS, lambda: self._counts)
         if isinstance(counts, Counts):
             self._counts = counts
             counts.size = self._settings.local_size

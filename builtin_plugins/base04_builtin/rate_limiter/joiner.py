@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
+from contextvars import Context
 from typing import Any, Final
 
 from base04_builtin.rate_limiter.check_script import CHECK
@@ -44,7 +45,11 @@ class CallJoiner:
             return alone  # type: ignore[no-any-return]  # what the script returns
         finally:
             if self._waiting:
-                self._task = asyncio.create_task(self._run_waiting(), name="rate-limiter-calls")
+                self._task = asyncio.create_task(
+                    self._run_waiting(),
+                    name="rate-limiter-calls",
+                    context=Context(),  # it belongs to no request, whichever begins it
+                )
             else:
                 self._on_its_way = False
 

@@ -14,6 +14,7 @@ def redis_providers() -> Iterable[Provider]:
         "memory",
         "base04_builtin.redis.memory:MemoryRedisManager",
         default=True,
+        contract="1.1",
         summary="Values, counters, scripts and messages inside this process; nothing outlives it.",
     )
     yield Provider(
@@ -21,5 +22,6 @@ def redis_providers() -> Iterable[Provider]:
         "base04_builtin.redis.server:ServerRedisManager",
         extra="redis",
         capabilities=frozenset({"persistent", "shared"}),
+        contract="1.1",
         summary="Redis servers: alone, watched by sentinels, or a cluster; with TLS.",
     )

@@ -50,6 +50,10 @@ class MemoryRedisManager(RedisManager):
         self._running = False
         self._errors = 0
 
+    @classmethod
+    def own_to_process(cls, settings: Any) -> str | None:
+        return "values, counters and messages, and with them limits, revocations and rooms"
+
     async def start(self) -> None:
         self._running = True
 

@@ -14,5 +14,6 @@ def services_providers() -> Iterable[Provider]:
         "inprocess",
         "base04_builtin.services.inprocess:InProcessServicesManager",
         default=True,
+        contract="1.1",
         summary="Objects shared by name, started when first asked for and stopped in reverse.",
     )

@@ -15,5 +15,6 @@ def state_providers() -> Iterable[Provider]:
         "base04_builtin.state.database:DatabaseStateManager",
         default=True,
         capabilities=frozenset({"ttl", "durable_callbacks", "watch"}),
+        contract="1.1",
         summary="States in the database, each change with its history entry and its event in one step",
     )

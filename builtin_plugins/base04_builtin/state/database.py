@@ -26,7 +26,7 @@ from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import InvalidInput, ManagerError, ManagerUnavailable, NotFound
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.manager import Manager
-from base04_hookspecs.redis import RedisManager
+from base04_hookspecs.redis import RedisManager, held_here
 from base04_hookspecs.state import (
     State,
     StateCallback,
@@ -321,7 +321,7 @@ class _Parts:
         carrying: bool,
     ) -> None:
         owner = uuid.uuid4().hex
-        shared = redis if redis is not None and redis.local_object("state", dict) is None else None
+        shared = redis if redis is not None and held_here(redis, "state", dict) is None else None
         self.cache = StateCache(shared, settings.cache_ttl, settings.cache_timeout) if shared is not None else None
         self.store = StateStore(database, carrying=carrying)
         self.committer = Committer(self.store, self.cache, settings.conflict_retries, published)

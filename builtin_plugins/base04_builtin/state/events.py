@@ -11,6 +11,7 @@ import structlog
 
 from base04_builtin.state.arguments import check_name, check_pattern, natural
 from base04_builtin.state.deliveries import Consumer
+from base04_builtin.state.housekeeping import AFTER_START_S
 from base04_builtin.state.leases import Lease
 from base04_builtin.state.outbox import Router, deliveries_of
 from base04_builtin.state.relay import Relay
@@ -166,6 +167,7 @@ class DurableCallbacks:
 
     async def _run(self) -> None:
         """Route as long as this process holds the lease; wake the consumers whoever routes."""
+        await asyncio.sleep(AFTER_START_S)
         while True:
             try:
                 while await self._router.has_work() and await self._lease.hold():

@@ -21,6 +21,9 @@ log = structlog.get_logger()
 
 _AT_ONCE: Final = 200
 _AGE_EVERY_S: Final = 600.0
+
+AFTER_START_S: Final = 0.5
+"""How long background work leaves to everything else that is to start."""
 _LEADER: Final = key_name("state", "leader")
 
 
@@ -102,6 +105,7 @@ class Housekeeping:
             self._grown[state_id] = None
 
     async def _run(self) -> None:
+        await asyncio.sleep(AFTER_START_S)
         while True:
             await self._attempt(self._prune_grown)
             await self._attempt(self._lead)

@@ -15,13 +15,13 @@ def vault_providers() -> Iterable[Provider]:
         "file",
         "base04_builtin.vault.file:FileVaultManager",
         default=True,
-        capabilities=frozenset({"watch"}),
+        capabilities=frozenset({"watch", "shared"}),
         summary="Secrets in a file that only its owner can read",
     )
     yield Provider(
         "hashicorp",
         "base04_builtin.vault.hashicorp:HashicorpVaultManager",
         extra="vault",
-        capabilities=frozenset({"watch", "versions"}),
+        capabilities=frozenset({"watch", "versions", "shared"}),
         summary="A HashiCorp Vault or OpenBao: KV version 2 by token, AppRole or Kubernetes",
     )

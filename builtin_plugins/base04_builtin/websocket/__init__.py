@@ -15,6 +15,7 @@ def websocket_providers() -> Iterable[Provider]:
         "base04_builtin.websocket.native:NativeWebSocketManager",
         default=True,
         capabilities=frozenset({"presence", "recovery", "shared"}),
+        contract="1.1",
         summary="plain WebSocket with JSON text frames",
     )
     yield Provider(
@@ -22,5 +23,6 @@ def websocket_providers() -> Iterable[Provider]:
         "base04_builtin.websocket.socketio.manager:SocketIOWebSocketManager",
         extra="socketio",
         capabilities=frozenset({"shared"}),
+        contract="1.1",
         summary="the Socket.IO protocol, for its clients in other languages; events reach all processes",
     )

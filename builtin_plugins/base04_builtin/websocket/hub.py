@@ -15,7 +15,7 @@ from base04_builtin.websocket.presence import Presence
 from base04_builtin.websocket.room_log import RoomLog
 from base04_builtin.websocket.rooms import Rooms
 from base04_builtin.websocket.settings import NativeSettings
-from base04_hookspecs.redis import RedisManager
+from base04_hookspecs.redis import RedisManager, held_here
 
 
 class Hub:
@@ -47,7 +47,7 @@ class Hub:
         await self._own.start()
         self.delivery.link.start()
         redis = self._redis
-        if redis is None or redis.local_object("websocket", object) is not None:
+        if redis is None or held_here(redis, "websocket", object) is not None:
             return
         bus = self._bus = Bus(redis, self.node)
         self.log = RoomLog(redis, self.policy_of)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import Context
 from typing import Final
 
 import structlog
@@ -45,7 +46,11 @@ class Link:
             self.outages += 1
             _log.warning("websocket rooms are out of touch with other processes", error=str(error))
         if self._task is None and self._running:
-            self._task = asyncio.get_running_loop().create_task(self._recover(), name="websocket recovery")
+            self._task = asyncio.get_running_loop().create_task(
+                self._recover(),
+                name="websocket recovery",
+                context=Context(),  # it belongs to no request, whichever begins it
+            )
 
     async def stop(self) -> None:
         """Give up getting back in touch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,7 +13,7 @@ from base04_builtin.websocket.authentication import Authentication
 from base04_builtin.websocket.codes import ConnectionEnds
 from base04_builtin.websocket.connection import describe
 from base04_builtin.websocket.identified import Identified, Sessions
-from base04_hookspecs.errors import ManagerUnavailable
+from base04_hookspecs.errors import ManagerUnavailable, NotSupported
 from base04_hookspecs.jwt import JWTManager
 
 _INTERVAL_S: Final = 0.25
@@ -43,7 +44,8 @@ class Patrol:
 
     def start(self) -> None:
         """Begin."""
-        self._end_watch = self._jwt.watch_revocations(self._wake.set)
+        with contextlib.suppress(NotSupported):  # as None: nothing is told
+            self._end_watch = self._jwt.watch_revocations(self._wake.set)
         self._task = asyncio.get_running_loop().create_task(self._go_round(), name="websocket patrol")
 
     async def stop(self) -> None:

@@ -15,9 +15,13 @@ from base04_hookspecs.errors import ConfigurationError
 from base04_hookspecs.manager import Manager
 
 HOST_ONLY: Final[Mapping[str, str]] = {
+    "Manager.own_to_process": "the host asks it of the class",
     "Manager.start": "the host starts managers",
     "Manager.stop": "the host stops managers",
     "Manager.take_over": "the host calls it when an instance takes the place of another",
+    "HooksManager.take_over": "as Manager.take_over",
+    "ServicesManager.take_over": "as Manager.take_over",
+    "StateManager.take_over": "as Manager.take_over",
     "ActionDiscoveryManager.catalogue": "the host's pipeline runs actions from it; programs have run_action",
     "JWTManager.watch_revocations": "it calls back on the host's loop",
     "WebSocketManager.handle": "the host hands connections over, as an ASGI server does",

@@ -73,10 +73,10 @@ def decorators(node: Function, where: str) -> Iterator[str]:
         ConfigurationError: one of them has no known meaning there.
     """
     for decorator in node.decorator_list:
-        name = last_name(decorator)
+        name = last_name(decorator.func if isinstance(decorator, ast.Call) else decorator)
         if name in ("property", "classmethod", "staticmethod"):
             yield name
-        elif name != "abstractmethod":
+        elif name not in ("abstractmethod", "Since"):
             raise ConfigurationError(
                 f"The decorator @{ast.unparse(decorator)} of {where} has no blocking form: the methods of a contract "
                 "may have @abstractmethod, @property, @classmethod and @staticmethod."

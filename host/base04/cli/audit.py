@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Annotated, Any, Final
-from urllib.parse import urlencode
 
 import typer
 
-from base04.cli.output import JSONOption, print_json, print_table
-from base04.cli.session import Session
+from base04.cli.output import JSONOption
+from base04.cli.pages import (
+    BeforeOption,
+    LimitOption,
+    RequestOption,
+    SinceOption,
+    UntilOption,
+    UserOption,
+    local_time,
+    show_page,
+)
 
-_ROLES: Final = ("database",)
 _COLUMNS: Final = ("time", "event", "outcome", "user", "address", "request", "details")
 
 
@@ -26,17 +32,16 @@ def audit(
     event: Annotated[
         str | None, typer.Option(help="Only these: api_key.created, or api_key.* for all of keys.")
     ] = None,
-    user: Annotated[str | None, typer.Option(help="Only those of this user.")] = None,
+    user: UserOption = None,
     outcome: Annotated[str | None, typer.Option(help="Only those with success, denied or error.")] = None,
-    since: Annotated[str | None, typer.Option(help="From when on: 2h, 7d, or 2026-11-23T10:00.")] = None,
-    until: Annotated[str | None, typer.Option(help="Until when, likewise.")] = None,
-    request: Annotated[str | None, typer.Option(help="Only those of the request with this id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
-    before: Annotated[str | None, typer.Option(help="Go on after a page: its `next`.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    request: RequestOption = None,
+    limit: LimitOption = 100,
+    before: BeforeOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """Show the audit log, newest first."""
-    session: Session = ctx.obj
     asked = {
         "event": event,
         "user": user,
@@ -47,19 +52,12 @@ def audit(
         "before": before,
         "limit": limit,
     }
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    found = session.ask("GET", f"/audit?{query}", only=_ROLES)
-    if as_json:
-        print_json(found)
-        return
-    print_table(_COLUMNS, map(_line, found["events"]), empty="There are no such events.")
-    if found["next"] is not None:
-        typer.echo(f"\nThere are more: --before {found['next']}")
+    show_page(ctx.obj, "events", asked, _COLUMNS, _line, path="/audit", as_json=as_json)
 
 
 def _line(event: dict[str, Any]) -> tuple[Any, ...]:
     return (
-        time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event["at"])),
+        local_time(event["at"]),
         event["event"],
         event["outcome"],
         event["user_id"],

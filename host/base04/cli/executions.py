@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from typing import Annotated, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 
-from base04.cli.output import JSONOption, print_json, print_table
+from base04.cli.output import JSONOption, print_json
+from base04.cli.pages import (
+    ROLES,
+    BeforeOption,
+    LimitOption,
+    RequestOption,
+    SinceOption,
+    UntilOption,
+    UserOption,
+    local_time,
+    show_page,
+)
 from base04.cli.session import Session
 
-_ROLES: Final = ("database",)
 _COLUMNS: Final = ("execution", "time", "action", "status", "took", "user", "progress", "request")
 
 group = typer.Typer(help="List, show and cancel runs of actions.", no_args_is_help=True)
@@ -24,17 +33,16 @@ def list_executions(
     ctx: typer.Context,
     action: Annotated[str | None, typer.Option(help="Only those of this action, or notes.* for a pack.")] = None,
     status: Annotated[str | None, typer.Option(help="Only those that are running, failed, ...")] = None,
-    user: Annotated[str | None, typer.Option(help="Only those of this user.")] = None,
+    user: UserOption = None,
     background: Annotated[bool, typer.Option("--background", help="Only those in the background.")] = False,
-    since: Annotated[str | None, typer.Option(help="From when on: 2h, 7d, or 2026-11-23T10:00.")] = None,
-    until: Annotated[str | None, typer.Option(help="Until when, likewise.")] = None,
-    request: Annotated[str | None, typer.Option(help="Only that of the request with this id.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
-    before: Annotated[str | None, typer.Option(help="Go on after a page: its `next`.")] = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
+    request: RequestOption = None,
+    limit: LimitOption = 100,
+    before: BeforeOption = None,
     as_json: JSONOption = False,
 ) -> None:
     """List who ran what, newest first."""
-    session: Session = ctx.obj
     asked = {
         "action": action,
         "status": status,
@@ -46,25 +54,18 @@ def list_executions(
         "before": before,
         "limit": limit,
     }
-    query = urlencode({name: value for name, value in asked.items() if value is not None})
-    found = session.ask("GET", f"/executions?{query}", only=_ROLES)
-    if as_json:
-        print_json(found)
-        return
-    print_table(_COLUMNS, map(_line, found["executions"]), empty="There are no such executions.")
-    if found["next"] is not None:
-        typer.echo(f"\nThere are more: --before {found['next']}")
+    show_page(ctx.obj, "executions", asked, _COLUMNS, _line, as_json=as_json)
 
 
 @group.command()
 def show(ctx: typer.Context, execution: str, as_json: JSONOption = False) -> None:
     """Show an execution: how far it is, its result or what went wrong."""
     session: Session = ctx.obj
-    found = session.ask("GET", f"/executions/{quote(execution, safe='')}", only=_ROLES)
+    found = session.ask("GET", f"/executions/{quote(execution, safe='')}", only=ROLES)
     if as_json:
         print_json(found)
         return
-    facts = {"action": found["action"], "status": found["status"], "began": _when(found["created_at"])}
+    facts = {"action": found["action"], "status": found["status"], "began": local_time(found["created_at"])}
     facts |= {"took": _took(found), "user": found["user_id"], "request": found["request_id"]}
     facts |= {"progress": _progress(found)}
     for name, value in facts.items():
@@ -80,7 +81,7 @@ def show(ctx: typer.Context, execution: str, as_json: JSONOption = False) -> Non
 def cancel(ctx: typer.Context, execution: str, as_json: JSONOption = False) -> None:
     """Cancel an execution; one that has ended stays as it is."""
     session: Session = ctx.obj
-    found = session.ask("POST", f"/executions/{quote(execution, safe='')}/cancel", only=_ROLES)
+    found = session.ask("POST", f"/executions/{quote(execution, safe='')}/cancel", only=ROLES)
     if as_json:
         print_json(found)
         return
@@ -91,7 +92,7 @@ def cancel(ctx: typer.Context, execution: str, as_json: JSONOption = False) -> N
 def _line(found: dict[str, Any]) -> tuple[Any, ...]:
     return (
         found["id"],
-        _when(found["created_at"]),
+        local_time(found["created_at"]),
         found["action"],
         found["status"],
         _took(found),
@@ -99,10 +100,6 @@ def _line(found: dict[str, Any]) -> tuple[Any, ...]:
         _progress(found),
         found["request_id"],
     )
-
-
-def _when(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
 
 
 def _took(found: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import Any, Final
 
 import typer
 
@@ -10,6 +12,8 @@ from base04.cli.output import JSONOption, print_json, print_table
 from base04.cli.session import CommandRefused, Session, ask_over_socket, told
 
 NO_HOST = 3
+
+_COLUMNS: Final = ("worker", "pid", "status", "revision", "health")
 
 
 def add_to(program: typer.Typer) -> None:
@@ -35,5 +39,14 @@ def health(ctx: typer.Context, as_json: JSONOption = False) -> None:
             for name, report in found["managers"].items()
         )
         print_table(("manager", "status", "details", "answered in"), rows, empty="There are no managers.")
+        if "workers" in found:
+            sys.stdout.write(f"\nrevision {found['revision']}\n")
+            print_table(_COLUMNS, _workers(found), empty="There are no workers.")
         sys.stdout.write(f"\n{found['status']}\n")
     raise typer.Exit(1 if status >= 400 else 0)
+
+
+def _workers(found: dict[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Return the rows of a table of the host's processes."""
+    for report in found["workers"]:
+        yield tuple(report[column] for column in _COLUMNS)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
+from base04.cli.plugin_report import described, found_plugins, status, write_troubles
 from base04.cli.session import Session
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ def add_to(program: typer.Typer) -> None:
 
 def plugins(
     ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Show this one, with all that is wrong with it.")] = None,
     as_json: JSONOption = False,
     requirements: Annotated[
         bool, typer.Option("--requirements", help="Print what brings those that take part, for `pip install -r`.")
     ] = False,
 ) -> None:
-    """List the plugins that are installed, with what they offer; failed ones with their tracebacks."""
+    """List the plugins that are installed, with what they offer and what is wrong with them."""
     session: Session = ctx.obj
     manager = session.manager()
     if requirements:
@@ -36,23 +38,23 @@ def plugins(
 
         sys.stdout.write("".join(f"{line}\n" for line in pinned(manager.blueprint)))
         return
-    found = manager.list_plugins()
+    found = found_plugins(session, manager, name)
     if as_json:
         print_json({"plugins": found})
-        return
-    rows = (
-        (
-            item["name"],
-            item["status"],
-            _origin(item),
-            _offers(item),
-        )
-        for item in found
-    )
-    print_table(("plugin", "status", "from", "offers"), rows, empty="There are no plugins.")
-    for item in found:
-        if item["reason"]:
-            sys.stdout.write(f"\n{item['name']}: {item['reason']}\n{item['error']}")
+    elif name is not None:
+        sys.stdout.write("".join(f"{line}\n" for line in described(found[0])))
+    else:
+        columns = ("plugin", "status", "from", "offers", "loaded in")
+        rows = ((item["name"], status(item), _origin(item), _offers(item), _milliseconds(item)) for item in found)
+        print_table(columns, rows, empty="There are no plugins.")
+        for item in found:
+            if item["reason"]:
+                sys.stdout.write(f"\n{item['name']}: {item['reason']}\n{item['error']}")
+        write_troubles(found)
+
+
+def _milliseconds(item: Any) -> str:
+    return f"{(item['load_time'] + item.get('collect_time', 0.0)) * 1000:.0f} ms"
 
 
 def _origin(item: Any) -> str:
@@ -98,19 +100,24 @@ def _managers(session: Session) -> Any:
 def graph(
     ctx: typer.Context,
     as_json: JSONOption = False,
-    form: Annotated[Literal["text", "mermaid"], typer.Option("--format", help="How to draw it.")] = "text",
+    form: Annotated[
+        Literal["text", "svg", "mermaid", "dot"], typer.Option("--format", help="How to draw it.")
+    ] = "text",
 ) -> None:
-    """Draw what depends on what."""
-    from base04.inventory import describe_graph, mermaid
-
+    """Draw what depends on what: as a tree, as a picture, or for Mermaid or Graphviz to draw."""
     session: Session = ctx.obj
     plan = session.manager().plan
-    if as_json:
-        print_json(describe_graph(plan))
-    elif form == "mermaid":
-        sys.stdout.write(mermaid(plan))
-    else:
+    if form == "text" and not as_json:
         sys.stdout.write("\n".join(_drawn(plan)) + "\n")
+        return
+    from base04.graph import describe_graph
+    from base04.graph.drawing import FORMS
+
+    described = describe_graph(plan)
+    if as_json:
+        print_json(described)
+    else:
+        sys.stdout.write(FORMS[form].draw(described))
 
 
 def _drawn(plan: Plan) -> Iterator[str]:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
+from base04.cli.plugin_report import described, status, write_troubles
 from base04.cli.session import Session
 
 group = typer.Typer(help="List plugins, look at one, switch it on or off.", no_args_is_help=True)
@@ -28,8 +29,9 @@ def list_modules(ctx: typer.Context, as_json: JSONOption = False) -> None:
     if as_json:
         print_json({"modules": found})
         return
-    rows = ((item["name"], item["status"], item["source"], ", ".join(item["contributes"]["running"])) for item in found)
+    rows = ((item["name"], status(item), item["source"], ", ".join(item["contributes"]["running"])) for item in found)
     print_table(("plugin", "status", "source", "provides now"), rows, empty="There are no plugins.")
+    write_troubles(found)
 
 
 @group.command()
@@ -40,20 +42,7 @@ def show(ctx: typer.Context, name: str, as_json: JSONOption = False) -> None:
     if as_json:
         print_json(module)
         return
-    sys.stdout.write("".join(f"{line}\n" for line in _described(module)))
-
-
-def _described(module: dict[str, Any]) -> Iterator[str]:
-    origin = f"{module['distribution']} {module['version']}".strip() or module["target"]
-    yield f"{module['name']}: {module['status']}, from {origin}"
-    for kind, items in module["contributes"].items():
-        if items:
-            yield f"  {kind}: {', '.join(items)}"
-    yield f"  health: {module['health']['status']}, {module['health']['details']}"
-    if module["reason"]:
-        yield f"  reason: {module['reason']}"
-    if module["error"]:
-        yield module["error"].rstrip()
+    sys.stdout.write("".join(f"{line}\n" for line in described(module)))
 
 
 @group.command()
@@ -98,7 +87,15 @@ def reload(
         lines = ["Nothing has changed."]
     elif dry_run:
         lines.append("This was a dry run: nothing was done.")
+    lines += _behind(report)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
+def _behind(answer: dict[str, Any]) -> Iterator[str]:
+    """Say which of several processes do not serve a change yet."""
+    for report in answer.get("workers", ()):
+        if report["status"] != "serving" or report["revision"] != answer["revision"]:
+            yield f"worker {report['worker']} does not serve this yet: it is {report['status']}. See `base04 health`."
 
 
 def _told(report: dict[str, Any]) -> Iterator[str]:
@@ -117,5 +114,6 @@ def _path(name: str) -> str:
 
 def _switch(ctx: typer.Context, path: str, done: str, not_needed: str) -> None:
     session: Session = ctx.obj
-    changed = session.ask("POST", path)["changed"]
-    sys.stdout.write(f"{done if changed else not_needed}\n")
+    answer = session.ask("POST", path)
+    lines = [done if answer["changed"] else not_needed, *_behind(answer)]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable
+from typing import Annotated, Any
 
 import typer
 
 from base04.cli.session import Session
-
-if TYPE_CHECKING:
-    from base04.app_manager import AppManager
 
 
 def add_to(program: typer.Typer) -> None:
@@ -24,50 +23,39 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="The port to listen on; 0 takes a free one.", min=0, max=65535)
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="How many processes serve; more than one need shared servers.", min=1, max=256)
+    ] = None,
 ) -> None:
     """Start all managers and serve until a signal ends it."""
+    session: Session = ctx.obj
+    overrides: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    number = workers or session.settings.server.workers
+    if number > 1:
+        _serve_with_workers(session, number, overrides)
+    else:
+        _serve_alone(session, overrides)
+
+
+def _serve_alone(session: Session, overrides: dict[str, Any]) -> None:
+    from base04.greeting import greeting
     from base04.serving import run
 
-    session: Session = ctx.obj
     manager = session.manager()
 
     async def on_ready(url: str) -> None:
-        lines = await greeting(manager, url)
-        sys.stdout.write("".join(f"{line}\n" for line in lines))
-        sys.stdout.flush()
+        _greet(await greeting(manager, url))
 
-    overrides: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    run(manager, on_ready=on_ready, **overrides)
+    run(manager, on_ready=on_ready, workers=1, **overrides)
 
 
-async def greeting(manager: AppManager, url: str) -> list[str]:
-    """Say where the host serves and what it chose; the first time, with an API key that may do everything."""
-    running = manager.generation.running.values()
-    chosen = " ".join(f"{item.key}={item.node.choice.candidate.provider.name}" for item in running)
-    plugins = sum(plugin.status == "enabled" for plugin in manager.discovery.plugins.values())
-    failed = [plugin.name for plugin in manager.discovery.failed()]
-    actions = len(manager.action_discovery_manager.catalogue()) if manager.generation.find("action_discovery") else 0
-    lines = [
-        f"Base04 serves {url}",
-        f"  managers  {chosen}",
-        f"  plugins   {plugins} take part, {actions} actions; data in {manager.data_dir}",
-    ]
-    if failed:
-        lines.append(f"  failed    {', '.join(failed)}: see `base04 plugins`")
-    key = await bootstrap_key(manager)
-    if key is not None:
-        lines.append(f"  admin key {key}  (shown this once; it may do everything: X-API-Key)")
-    return lines
+def _serve_with_workers(session: Session, workers: int, overrides: dict[str, Any]) -> None:
+    from base04.workers.supervisor import supervise
+
+    session.configure_logs(worker=0, pid=os.getpid())
+    supervise(session.manager(), workers, _greet, safe_mode=session.safe_mode, **overrides)
 
 
-async def bootstrap_key(manager: AppManager) -> str | None:
-    """Create an API key with all permissions where there has never been one."""
-    from base04.http.api_keys import written_down
-    from base04_hookspecs.api_key import ApiKeyManager
-
-    keys = manager.generation.find("api_key")
-    if not isinstance(keys, ApiKeyManager) or await keys.list_api_keys(limit=1, include_revoked=True):
-        return None
-    key = await keys.generate_api_key("admin", ["*"], name="bootstrap")
-    await written_down(key, "api_key.created", keys, manager.audit)
-    return key
+def _greet(lines: Iterable[str]) -> None:
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+    sys.stdout.flush()

@@ -44,8 +44,9 @@ class Session:
     """One run of the command line: its settings, and its way to a host."""
 
     def __init__(self, config: Path | None, data_dir: Path | None, *, safe_mode: bool = False) -> None:
-        self._config, self._data_dir, self._safe_mode = config, data_dir, safe_mode
+        self._config, self._data_dir, self.safe_mode = config, data_dir, safe_mode
         self._settings: HostSettings | None = None
+        self._logs_configured = False
 
     @property
     def settings(self) -> HostSettings:
@@ -69,13 +70,15 @@ class Session:
         from base04.app_manager import AppManager
 
         self.configure_logs()
-        return AppManager(self.settings, safe_mode=self._safe_mode, only=only)
+        return AppManager(self.settings, safe_mode=self.safe_mode, only=only)
 
-    def configure_logs(self) -> None:
-        """Write logs as the settings say."""
+    def configure_logs(self, **always: Any) -> None:
+        """Write logs as the settings say, with ``always`` in every line; later calls change nothing."""
         from base04.logs import configure
 
-        configure(self.settings.log)
+        if not self._logs_configured:
+            configure(self.settings.log, **always)
+            self._logs_configured = True
 
     def running_host(self) -> dict[str, Any] | None:
         """Return what the host that holds the data folder says of itself, None where none runs."""

@@ -2,77 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar, overload
-from urllib.parse import quote
+from typing import Any, Final, Self, TypeVar, Unpack, overload
 
 import httpx2 as httpx
-import orjson
-from pydantic import TypeAdapter, ValidationError
 
-from base04.client.problems import UnexpectedAnswer, error_of
+from base04.client.calls import ACCEPTED, Calls
+from base04.client.executions import (
+    AsyncExecution,
+    Execution,
+    ExecutionFilter,
+    ExecutionInfo,
+    following,
+    path_of_execution,
+)
 from base04_hookspecs.action_discovery import ActionInfo
-from base04_hookspecs.errors import ManagerUnavailable, OutcomeUnknown
 
 T = TypeVar("T")
 
 TIMEOUT_S: Final = 60.0
-
-
-class _Calls:
-    """What both clients send, and what they make of the answers."""
-
-    def __init__(self, api_key: str | None, token: str | None) -> None:
-        self.headers: dict[str, str] = {"accept": "application/json"}
-        if api_key is not None:
-            self.headers["x-api-key"] = api_key
-        if token is not None:
-            self.headers["authorization"] = f"Bearer {token}"
-
-    def run(self, action: str, args: Mapping[str, Any] | None, key: str | None) -> dict[str, Any]:
-        """Return the request that runs an action."""
-        headers = {"content-type": "application/json"}
-        if key is not None:
-            escaped = key.replace("\\", "\\\\").replace('"', '\\"')
-            headers["idempotency-key"] = f'"{escaped}"'
-        content = orjson.dumps(dict(args or {}))
-        return {"method": "POST", "url": _path(action), "content": content, "headers": headers}
-
-    def answered(self, answer: httpx.Response, action: str = "") -> Any:
-        """Return what the host answered.
-
-        Raises:
-            Base04Error: it is a problem.
-        """
-        try:
-            body = orjson.loads(answer.content)
-        except orjson.JSONDecodeError:
-            body = None
-        if answer.is_success and (body is not None or answer.content == b"null"):
-            return body
-        raise error_of(answer.status_code, body, answer.headers, action)
-
-    def typed(self, result: Any, returns: Any, action: str) -> Any:
-        """Return a result as the type that the caller expects."""
-        if returns is None:
-            return result
-        try:
-            return TypeAdapter(returns).validate_python(result)
-        except ValidationError as error:
-            name, first = getattr(returns, "__name__", returns), error.errors()[0]
-            message = f"The result of {action!r} is no {name}: {first['msg']}, at {list(first['loc'])}."
-            raise UnexpectedAnswer(message, 200, {}) from error
-
-    def broken(self, error: httpx.HTTPError) -> ManagerUnavailable | OutcomeUnknown:
-        """Return the error for a request that was not answered."""
-        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
-            return ManagerUnavailable(f"The host cannot be reached: {error}.")
-        return OutcomeUnknown(f"The host did not answer, and may have run the action: {type(error).__name__}: {error}.")
-
-
-def _path(action: str) -> str:
-    return f"/actions/{quote(action, safe='')}"
 
 
 class ActionsClient:
@@ -91,7 +40,7 @@ class ActionsClient:
     def __init__(
         self, url: str, *, api_key: str | None = None, token: str | None = None, timeout_s: float = TIMEOUT_S
     ) -> None:
-        self._calls = _Calls(api_key, token)
+        self._calls = Calls(api_key, token, timeout_s)
         self._client = httpx.Client(base_url=url, headers=self._calls.headers, timeout=timeout_s)
 
     @overload
@@ -105,7 +54,7 @@ class ActionsClient:
     def run(
         self, action: str, args: Mapping[str, Any] | None = None, *, returns: Any = None, key: str | None = None
     ) -> Any:
-        """Run an action and return its result.
+        """Run an action and return its result; one that runs in the background is followed to its end.
 
         Args:
             returns: the type of the result: a TypedDict, a dataclass, a pydantic model, ``list[int]``. None for JSON.
@@ -116,7 +65,38 @@ class ActionsClient:
             UnexpectedAnswer: the result is not of the type.
         """
         answer = self._send(**self._calls.run(action, args, key))
-        return self._calls.typed(self._calls.answered(answer, action), returns, action)
+        answered = self._calls.answered(answer, action)
+        if answer.status_code == ACCEPTED:
+            return Execution(self._client, self._calls, answered).result(returns)
+        return self._calls.typed(answered, returns, action)
+
+    def submit(self, action: str, args: Mapping[str, Any] | None = None, *, key: str | None = None) -> Execution:
+        """Run an action in the background, and return the execution once the host has taken it.
+
+        Raises:
+            Base04Error: the host refused.
+            NotSupported: the host has no executor, so that the action has run to its end instead.
+        """
+        answer = self._send(**self._calls.run(action, args, key, wait=False))
+        return Execution(self._client, self._calls, self._calls.accepted(answer, action))
+
+    def execution(self, identity: str) -> Execution:
+        """Return an execution by its id.
+
+        Raises:
+            NotFound: there is none, or the caller may not see it.
+        """
+        return Execution(
+            self._client, self._calls, self._calls.answered(self._send("GET", path_of_execution(identity)))
+        )
+
+    def executions(self, **asked: Unpack[ExecutionFilter]) -> Iterator[ExecutionInfo]:
+        """Yield executions, newest first, page by page; without the permission ``executions.read`` the caller's own."""
+        query: dict[str, Any] | None = dict(asked)
+        while query is not None:
+            page = self._calls.answered(self._send("GET", "/executions", params=query))
+            yield from page["executions"]
+            query = following(query, page["next"])
 
     def actions(self) -> dict[str, ActionInfo]:
         """Return all actions by full name, as far as the caller may know."""
@@ -136,10 +116,7 @@ class ActionsClient:
         self.close()
 
     def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
-        try:
-            return self._client.request(method, url, **request)
-        except httpx.HTTPError as error:
-            raise self._calls.broken(error) from error
+        return self._calls.send(self._client, method, url, **request)
 
 
 class AsyncActionsClient:
@@ -148,7 +125,7 @@ class AsyncActionsClient:
     def __init__(
         self, url: str, *, api_key: str | None = None, token: str | None = None, timeout_s: float = TIMEOUT_S
     ) -> None:
-        self._calls = _Calls(api_key, token)
+        self._calls = Calls(api_key, token, timeout_s)
         self._client = httpx.AsyncClient(base_url=url, headers=self._calls.headers, timeout=timeout_s)
 
     @overload
@@ -164,7 +141,31 @@ class AsyncActionsClient:
     ) -> Any:
         """Run an action and return its result, as ``ActionsClient.run`` does."""
         answer = await self._send(**self._calls.run(action, args, key))
-        return self._calls.typed(self._calls.answered(answer, action), returns, action)
+        answered = self._calls.answered(answer, action)
+        if answer.status_code == ACCEPTED:
+            return await AsyncExecution(self._client, self._calls, answered).result(returns)
+        return self._calls.typed(answered, returns, action)
+
+    async def submit(
+        self, action: str, args: Mapping[str, Any] | None = None, *, key: str | None = None
+    ) -> AsyncExecution:
+        """Run an action in the background, as ``ActionsClient.submit`` does."""
+        answer = await self._send(**self._calls.run(action, args, key, wait=False))
+        return AsyncExecution(self._client, self._calls, self._calls.accepted(answer, action))
+
+    async def execution(self, identity: str) -> AsyncExecution:
+        """Return an execution by its id, as ``ActionsClient.execution`` does."""
+        answer = await self._send("GET", path_of_execution(identity))
+        return AsyncExecution(self._client, self._calls, self._calls.answered(answer))
+
+    async def executions(self, **asked: Unpack[ExecutionFilter]) -> AsyncIterator[ExecutionInfo]:
+        """Yield executions, newest first, page by page, as ``ActionsClient.executions`` does."""
+        query: dict[str, Any] | None = dict(asked)
+        while query is not None:
+            page = self._calls.answered(await self._send("GET", "/executions", params=query))
+            for info in page["executions"]:
+                yield info
+            query = following(query, page["next"])
 
     async def actions(self) -> dict[str, ActionInfo]:
         """Return all actions by full name, as far as the caller may know."""
@@ -184,7 +185,4 @@ class AsyncActionsClient:
         await self.close()
 
     async def _send(self, method: str, url: str, **request: Any) -> httpx.Response:
-        try:
-            return await self._client.request(method, url, **request)
-        except httpx.HTTPError as error:
-            raise self._calls.broken(error) from error
+        return await self._calls.send_async(self._client, method, url, **request)

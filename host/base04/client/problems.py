@@ -18,6 +18,10 @@ class UnexpectedAnswer(errors.Base04Error):
         self.status, self.problem = status, dict(problem)
 
 
+class ExecutionCancelled(errors.Base04Error):
+    """An execution in the background was cancelled."""
+
+
 def error_of(status: int, body: Any, headers: Mapping[str, str], action: str) -> errors.Base04Error:
     """Return the error for an answer that is a problem; its ``request_id``, where there is one, is noted in it."""
     problem: Mapping[str, Any] = body if isinstance(body, dict) else {}

@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from base04.client.errors import ConnectionLost, NoAnswer, Refused
 from base04.client.settings import OTHER_TOKEN, ClientSettings
+from base04.telemetry.origin import trace_headers
 
 _OVER: Final = 1006
 """What there is instead of a close code where the connection ended without one (RFC 6455, section 7.1.5)."""
@@ -55,7 +56,7 @@ class Wire:
             async with asyncio.timeout(settings.timeout):
                 socket = await connect(
                     url,
-                    additional_headers={"Authorization": f"Bearer {token}"},
+                    additional_headers={"Authorization": f"Bearer {token}", **trace_headers()},
                     ping_interval=settings.ping_interval,
                     ping_timeout=settings.timeout,
                     close_timeout=_CLOSE_S,

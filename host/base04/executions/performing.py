@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,6 +13,8 @@ import structlog
 from base04.executions.announcing import Announcer
 from base04.executions.live import Live
 from base04.executions.record import ended, request_of
+from base04.telemetry.origin import forget_origin, note_origin
+from base04_hookspecs.context import use_request
 from base04_hookspecs.errors import ActionFailed, Base04Error, ManagerUnavailable, NotSupported, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -41,6 +44,17 @@ class Performing:
         if row is None:
             self._executions.secret.pop(execution_id, None)
             return
+        origin = note_origin((row["request_id"], row["trace"] and row["trace"].encode()))
+        try:
+            with use_request(dataclasses.replace(request_of(row), action=row["action"])):
+                await self._perform(row)
+        finally:
+            forget_origin(origin)
+
+    async def _perform(self, row: dict[str, Any]) -> None:
+        """Run what was claimed; log lines, whoever writes them, have the marks of the request that asked for it."""
+        execution_id, counts = row["id"], self._app.counts
+        counts.waited(row["action"], row["started_at"] - row["created_at"])
         live = self._executions.live[execution_id] = Live(row, asyncio.current_task())
         self._executions.tending.look()
         self._executions.tell()
@@ -48,6 +62,8 @@ class Performing:
         try:
             changes = await self._run(row, live)
             live.ending = True
+            if changes.get("duration") is not None:
+                counts.performed(row["action"], changes["status"], changes["duration"])
             if not live.lost:
                 await self._write_end(execution_id, changes)
         finally:

@@ -12,6 +12,7 @@ import orjson
 
 from base04.executions.table import INSIDE, ExecutionStatus
 from base04.failures import Status
+from base04.telemetry.origin import current_traceparent
 from base04.time_ids import moment, new_id
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import Principal, RequestContext
@@ -55,6 +56,7 @@ def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext)
     """Return the row of an execution that is to come, but for who holds it; secrets are not in it."""
     now = time.time()
     kept = args if action.conceal is None else action.conceal(args)
+    trace = current_traceparent()
     return {
         "id": new_id(now, 16),
         "status": "queued",
@@ -67,6 +69,7 @@ def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext)
         "attempt": 1,
         "idempotent": action.policy.idempotent,
         "cancel": False,
+        "trace": None if trace is None else str(trace),
     }
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from base04.retention import AT_ONCE, carry_out_apart, delete_oldest
-from base04.time_ids import moment
-from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
+from base04.kept_table import KeptTable, PageQuery, dotted, given
+from base04.retention import carry_out_apart
+from base04_hookspecs.database import Column, Operation, TableSchema
 from base04_hookspecs.errors import Conflict
 
 ExecutionStatus = Literal["queued", "running", "succeeded", "failed", "timeout", "cancelled", "interrupted"]
@@ -44,6 +44,7 @@ TABLE: Final = TableSchema(
         Column("owner", "string"),
         Column("lease_until", "timestamp"),
         Column("cancel", "boolean"),
+        Column("trace", "string"),
     ),
     primary_key=("id",),
     indexes=(("action", "id"), ("user_id", "id"), ("status", "id"), ("request_id",)),
@@ -51,62 +52,46 @@ TABLE: Final = TableSchema(
 """``id`` begins with the time it was made at, so that its order is that of executions.
 
 ``owner`` is the process that queued or performs it, which renews ``lease_until``; once that has passed, another may
-take it. ``arguments`` and ``principal`` are there until it has ended.
+take it. ``arguments`` and ``principal`` are there until it has ended. ``trace`` is the ``traceparent`` of the request
+that asked for it.
 """
 
-INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent")
+INSIDE: Final = ("arguments", "principal", "owner", "lease_until", "cancel", "idempotent", "trace")
 """What nobody is shown."""
 
 _LISTED: Final = tuple(column.name for column in TABLE.columns if column.name not in (*INSIDE, "result"))
 
 
-async def _create_table(database: DatabaseManager) -> None:
-    """The first migration."""
-    await database.ensure_table(TABLE)
-
-
-_MIGRATIONS: Final = (_create_table,)
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionQuery:
-    """Which executions are asked for; None asks for any. ``before`` is the id of the last one of the page before."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionQuery(PageQuery):
+    """Which executions are asked for; None asks for any."""
 
     action: str | None = None
     status: str | None = None
     mode: str | None = None
     user_id: str | None = None
     request_id: str | None = None
-    since: float | None = None
-    until: float | None = None
-    before: str | None = None
-    limit: int = 100
 
     def where(self) -> dict[str, Any]:
-        """Return the conditions; times are those of ids, which have an index."""
-        named = ("action", "status", "mode", "user_id", "request_id")
-        found: dict[str, Any] = {name: value for name in named if (value := getattr(self, name)) is not None}
-        if self.action is not None and self.action.endswith(".*"):
-            found["action"] = {"prefix": self.action[:-1]}
-        ends = [end for end in (self.before, None if self.until is None else moment(self.until)) if end is not None]
-        bounds: dict[str, str] = {"lt": min(ends)} if ends else {}
-        if self.since is not None:
-            bounds["gte"] = moment(self.since)
-        return {**found, **({"id": bounds} if bounds else {})}
+        """Return the conditions."""
+        found = given(
+            action=dotted(self.action),
+            status=self.status,
+            mode=self.mode,
+            user_id=self.user_id,
+            request_id=self.request_id,
+        )
+        return {**found, **PageQuery.where(self)}
 
 
-class ExecutionTable:
-    """The executions of one database."""
+class ExecutionTable(KeptTable):
+    """The executions of one database; pages are without results."""
 
-    def __init__(self, database: DatabaseManager) -> None:
-        self.database = database
-        self._there = False
-
-    async def prepare(self) -> None:
-        """Make the table where it is missing; once."""
-        if not self._there:
-            await self.database.migrate("executions", _MIGRATIONS)
-            self._there = True
+    schema = TABLE
+    owner = "executions"
+    versions = 2
+    listed = _LISTED
+    sweepable: ClassVar[Mapping[str, Any]] = {"status": {"in": list(FINAL)}}
 
     async def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store executions durably."""
@@ -123,14 +108,6 @@ class ExecutionTable:
         await self.prepare()
         rows = await self.database.find(TABLE.name, {"id": execution_id}, limit=1)
         return rows[0] if rows else None
-
-    async def page(self, query: ExecutionQuery) -> tuple[list[dict[str, Any]], str | None]:
-        """Return executions, newest first, without results, and the id to go on ``before``, None at the end."""
-        await self.prepare()
-        rows = await self.database.find(TABLE.name, query.where(), ("-id",), query.limit + 1, columns=_LISTED)
-        more = len(rows) > query.limit
-        rows = rows[: query.limit]
-        return rows, rows[-1]["id"] if more and rows else None
 
     async def change(self, where: Mapping[str, Any], data: Mapping[str, Any]) -> bool:
         """Change the one execution that is as ``where`` says; False where it is not so any more."""
@@ -184,14 +161,7 @@ class ExecutionTable:
 
         What has not ended stays.
         """
-        await self.prepare()
-        ended: dict[str, Any] = {"status": {"in": list(FINAL)}}
-        old = {**ended, "id": {"lt": moment(time.time() - retention)}}
-        swept = await delete_oldest(self.database, TABLE.name, old, AT_ONCE)
-        beyond = await self.database.count(TABLE.name, ended) - most
-        return swept + (
-            await delete_oldest(self.database, TABLE.name, ended, min(beyond, AT_ONCE)) if beyond > 0 else 0
-        )
+        return await self.sweep_older(retention) + await self.sweep_beyond(self.sweepable, most)
 
 
 def _update(where: Mapping[str, Any], data: Mapping[str, Any], expect: int | None = None) -> Operation:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _TICK_S: Final = 1.0
 _SWEEP_S: Final = 3600.0
 _FIRST_SWEEP_S: Final = 60.0
+_AFTER_START_S: Final = 0.5
 
 _log = structlog.get_logger()
 
@@ -31,7 +32,7 @@ class Tending:
         self._busy = asyncio.Event()
 
     def start(self) -> None:
-        """Begin; what was left behind is taken at once."""
+        """Begin; what was left behind is taken soon."""
         if not self._tasks:
             self._busy = asyncio.Event()
             work = (self._renew(), self._recover(), self._sweep())
@@ -94,6 +95,7 @@ class Tending:
     async def _recover(self) -> None:
         """Take what dead processes left behind, as soon as its lease has passed."""
         executions = self._executions
+        await asyncio.sleep(_AFTER_START_S)  # whatever else is to start goes first
         while True:
             with self._reported("executions that were left behind cannot be taken"):
                 if executions.executor is not None:

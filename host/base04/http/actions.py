@@ -92,6 +92,7 @@ def routes(generation: Generation) -> list[Route]:
         return discovery().catalogue()
 
     async def list_actions(request: Request) -> Response:
+        """List all actions; with the permission ``host.read`` also the faults of action files."""
         actions = {action.name: _shown(action.info, request) for action in catalogue()}
         listing: dict[str, Any] = {"actions": actions, "total": len(actions)}
         if _may_see_inside(request):
@@ -99,6 +100,7 @@ def routes(generation: Generation) -> list[Route]:
         return JSONAnswer(listing)
 
     async def show_action(request: Request) -> Response:
+        """Describe an action: what it takes, what it gives, who may run it."""
         name = request.path_params["name"]
         found = catalogue().find(name)
         if found is None:

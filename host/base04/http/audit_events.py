@@ -26,6 +26,7 @@ def routes(audit: AuditLog) -> list[Route]:
     """Return the route; it needs the permission ``audit.read``."""
 
     async def events(request: Request) -> Response:
+        """Show the audit log, newest first."""
         demand(request, PERMISSION)
         found, more = await audit.query(_query(request.query_params))
         return SecretAnswer({"events": found, "next": more})

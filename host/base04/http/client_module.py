@@ -20,6 +20,7 @@ def routes() -> list[Route]:
     headers = {"etag": tag, "cache-control": "no-cache", "x-content-type-options": "nosniff"}
 
     async def module(request: Request) -> Response:
+        """Give the client for browsers."""
         known = [each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")]
         if tag in known or "*" in known:
             return Response(status_code=304, headers=headers)

@@ -43,21 +43,25 @@ def routes(generation: Generation, app: AppManager) -> list[Route]:
         return row
 
     async def list_executions(request: Request) -> Response:
+        """List executions, newest first: one's own; those of others need ``executions.read``."""
         principal = context_of(request).principal
         rows, more = await executions.query(_query(request.query_params, principal))
         inside = principal.may(READ)
         return JSONAnswer({"executions": [shown(row, inside=inside) for row in rows], "next": more})
 
     async def show_execution(request: Request) -> Response:
+        """Show an execution; that of another needs ``executions.read``."""
         row = await visible(request, READ)
         return JSONAnswer(shown(row, inside=context_of(request).principal.may(READ)))
 
     async def cancel_execution(request: Request) -> Response:
+        """Cancel an execution; that of another needs ``executions.cancel``."""
         row = await visible(request, CANCEL)
         row = await executions.cancel(row["id"])
         return JSONAnswer(shown(row), 200 if row["status"] in FINAL else 202)
 
     async def follow_execution(request: Request) -> Response:
+        """Send how an execution gets on as Server-Sent Events, to its end."""
         row = await visible(request, READ)
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(events(row["id"]), headers=headers, media_type="text/event-stream")

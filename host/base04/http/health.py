@@ -23,9 +23,11 @@ def routes(app: AppManager) -> list[Route]:
         return app.health.latest or await app.health.probe()
 
     async def live(request: Request) -> Response:
+        """Answer as long as the process does."""
         return JSONAnswer({"status": "alive"})
 
     async def ready(request: Request) -> Response:
+        """Tell whether requests may be sent here; 503 while the host stops, or is unhealthy."""
         if app.draining:
             return JSONAnswer({"status": "draining"}, 503)
         status = (await latest())["status"]
@@ -34,7 +36,8 @@ def routes(app: AppManager) -> list[Route]:
         )
 
     async def health(request: Request) -> Response:
-        found = await latest()
+        """Tell how healthy the host is; with the permission ``host.read``, how each manager is."""
+        found = app.whole_health(await latest())
         code = 503 if found["status"] == "unhealthy" else 200
         if context_of(request).principal.may("host.read"):
             return JSONAnswer(found, code)

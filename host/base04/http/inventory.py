@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from base04.generation import Generation
 from base04.http.access import demand
 from base04.http.json_response import JSONAnswer
-from base04.inventory import describe_graph, describe_managers, mermaid
+from base04.inventory import describe_managers
+from base04_hookspecs.errors import InvalidInput
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
@@ -21,13 +22,21 @@ def routes(generation: Generation, app: AppManager) -> list[Route]:
     """Return the routes; they need the permission ``host.read``."""
 
     async def managers(request: Request) -> Response:
+        """List the managers: provider, where it came from, health, what depends on it."""
         demand(request, "host.read")
         return JSONAnswer({"managers": describe_managers(generation.plan, generation, app.health.latest)})
 
     async def graph(request: Request) -> Response:
+        """Show what depends on what; ``?format=svg`` draws it, ``mermaid`` and ``dot`` have it drawn by others."""
         demand(request, "host.read")
-        if request.query_params.get("format") == "mermaid":
-            return PlainTextResponse(mermaid(generation.plan))
-        return JSONAnswer(describe_graph(generation.plan))
+        from base04.graph import describe_graph  # only who asks for it loads what draws it
+        from base04.graph.drawing import FORMS
+
+        described, wanted = describe_graph(generation.plan), request.query_params.get("format", "json")
+        if wanted == "json":
+            return JSONAnswer(described)
+        if wanted not in FORMS:
+            raise InvalidInput(f"format is {wanted!r}: it is one of json, {', '.join(FORMS)}.")
+        return Response(FORMS[wanted].draw(described), media_type=FORMS[wanted].media_type)
 
     return [Route("/managers", managers), Route("/graph", graph)]

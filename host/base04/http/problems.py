@@ -114,6 +114,13 @@ def problem_members(error: Exception, request_id: str) -> dict[str, Any] | None:
     return None
 
 
+def problems_of(kind: type[Exception]) -> list[tuple[int, str]]:
+    """Return the status and the type of each problem that an error of a class can be over HTTP."""
+    if issubclass(kind, errors.RateLimited):
+        return [(429, _type(_LIMITED + name)) for name, _ in _LIMIT_KINDS.values()]
+    return next(([(status, _type(name))] for known, status, name, _ in _STATUS if issubclass(kind, known)), [])
+
+
 def _detail(error: Exception, status: int) -> str:
     if status == 500:
         return "The action failed; its log has the reason under this request id."

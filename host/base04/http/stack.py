@@ -32,9 +32,11 @@ from base04.http import (
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.openapi import routes as openapi_routes
-from base04.http.plugin_parts import admitted_routes, wrapped
+from base04.http.plugin_parts import PluginRoutes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
+from base04.isolation import escapes
 from base04.limits import ADDRESS
+from base04.telemetry.origin import forget_origin, note_origin
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
 from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.websocket import WebSocketManager
@@ -53,7 +55,8 @@ _log = structlog.get_logger()
 
 def build_stack(generation: Generation, app: AppManager) -> ASGIApp:
     """Compile what serves a generation: the host's own layers outside, then the plugins' middleware, then dispatch."""
-    return Frame(wrapped(Dispatch(generation, app), generation.contributions.middleware), app)
+    frame = Frame if app.telemetry is None else app.telemetry.frame
+    return frame(wrapped(Dispatch(generation, app), generation.contributions), app)
 
 
 class Frame:
@@ -65,6 +68,7 @@ class Frame:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
         exchange = scope[SCOPE_KEY] = Exchange(scope, send)
+        origin = note_origin((exchange.request_id, exchange.fields.get(b"traceparent")))
         began = perf_counter()
         try:
             await self._app(scope, receive, exchange.send)
@@ -75,8 +79,10 @@ class Frame:
                 raise
             # The host's own server does not wait any longer, and above this there is nobody but that server.
             await respond(stopping(exchange.request_id), scope, receive, exchange.send)
-        except Exception as error:
-            answer = problem_of(error, exchange.request_id)
+        except BaseException as error:
+            if escapes(error):
+                raise
+            answer = problem_of(error, exchange.request_id) if isinstance(error, Exception) else None
             if answer is None or exchange.answered:
                 _log.exception("a request failed", request_id=exchange.request_id, path=scope["path"])
             if exchange.answered:
@@ -88,6 +94,7 @@ class Frame:
                 self._answered(_route_of(path), scope["method"], exchange.status, perf_counter() - began)
             # The server's send knows the scope: without this every request would be left to the garbage collector.
             scope.pop(SCOPE_KEY, None)
+            forget_origin(origin)
 
 
 @lru_cache(maxsize=1024)
@@ -97,26 +104,40 @@ def _route_of(path: str) -> str:
     return head if head in _GROUPS else "other"
 
 
+def host_routes(generation: Generation, app: AppManager, gate: Gate) -> list[Route]:
+    """Return the host's own routes, but ``POST /actions/{name}``, which is served ahead of them."""
+    limit = app.settings.server.max_body_bytes
+    return [
+        *health.routes(app),
+        *actions.routes(generation),
+        *inventory.routes(generation, app),
+        *modules.routes(generation, app),
+        *metrics.routes(generation, app),
+        *tokens.routes(generation, gate, app.audit, limit),
+        *executions.routes(generation, app),
+        *api_keys.routes(generation, app.audit, limit),
+        *audit_events.routes(app.audit),
+        *state.routes(generation, app, limit),
+        *state_events.routes(generation, app.audit),
+        *openapi_routes.routes(generation),
+        *client_module.routes(),
+    ]
+
+
 class Dispatch:
     """Actions first, then the host's routes, then the plugins'."""
 
     def __init__(self, generation: Generation, app: AppManager) -> None:
         self._generation = generation
-        limit = app.settings.server.max_body_bytes
         self._gate = Gate(generation, app)
         self._wrapped = bool(generation.contributions.middleware)
         websocket = generation.find("websocket")
         sockets = websocket.paths if isinstance(websocket, WebSocketManager) else ()
         self._below = tuple(place for place in sockets if place.endswith("/"))
         self._run_action = actions.ActionEndpoint(generation, self._gate, app)
-        own = [*health.routes(app), *actions.routes(generation), *inventory.routes(generation, app)]
-        own += [*modules.routes(generation, app), *metrics.routes(generation, app)]
-        own += tokens.routes(generation, self._gate, app.audit, limit)
-        own += executions.routes(generation, app)
-        own += [*api_keys.routes(generation, app.audit, limit), *audit_events.routes(app.audit)]
-        own += [*state.routes(generation, app, limit), *state_events.routes(generation, app.audit)]
-        own += [*openapi_routes.routes(generation), *client_module.routes()]
-        self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
+        own = host_routes(generation, app, self._gate)
+        self._plugins = PluginRoutes(generation.contributions, own)
+        self._router = Router([*own, *self._plugins.admitted], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -165,7 +186,14 @@ class Dispatch:
         scope["base04.context"] = context
         with use_request(context):
             await self._gate.count(levels, context, exchange, path)
-            await self._router(scope, receive, send)
+            try:
+                await self._router(scope, receive, send)
+            except (Base04Error, HTTPException, ClientDisconnect):
+                raise
+            except BaseException as error:
+                if not escapes(error):
+                    self._plugins.blame(scope["type"], scope.get("method", "GET"), path, error)
+                raise
 
     async def _serve_websocket(
         self, path: str, client_ip: str | None, exchange: Exchange, scope: Scope, receive: Receive, send: Send

@@ -28,6 +28,7 @@ def routes(generation: Generation, audit: AuditLog) -> list[Route]:
         return state_manager(generation)
 
     async def events(request: Request) -> Response:
+        """List the changes that durable callbacks have not taken in."""
         states, query = entered(request), request.query_params
         limit = number_in(query, "limit", 1000)
         status: Any = query.get("status")
@@ -35,6 +36,7 @@ def routes(generation: Generation, audit: AuditLog) -> list[Route]:
         return JSONAnswer({"events": found})
 
     async def retry(request: Request) -> Response:
+        """Deliver a parked change again, to the callback ``?name=``."""
         states, name, event_id = entered(request), _name(request), request.path_params["event_id"]
         if not await states.retry_event(name, event_id):
             raise _unknown(name, event_id)
@@ -42,6 +44,7 @@ def routes(generation: Generation, audit: AuditLog) -> list[Route]:
         return Response(status_code=204)
 
     async def discard(request: Request) -> Response:
+        """Drop a parked change of the callback ``?name=``."""
         states, name, event_id = entered(request), _name(request), request.path_params["event_id"]
         if not await states.discard_event(name, event_id):
             raise _unknown(name, event_id)
@@ -49,6 +52,7 @@ def routes(generation: Generation, audit: AuditLog) -> list[Route]:
         return Response(status_code=204)
 
     async def forget(request: Request) -> Response:
+        """End the durable callback ``?name=``."""
         states, name = entered(request), _name(request)
         if not await states.forget_callback(name):
             raise NotFound(f"There is no durable callback {name!r}.")

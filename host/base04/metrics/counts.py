@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -14,6 +15,11 @@ _MOST: Final = 5_000
 
 OTHERS: Final = "others"
 
+KNOWN_METHODS: Final = frozenset(
+    {"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"}
+)
+"""The methods that are told apart: clients can make up any."""
+
 
 @dataclass(slots=True)
 class Durations:
@@ -23,25 +29,36 @@ class Durations:
     seconds: float = 0.0
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS_S) + 1))
 
+    def add(self, seconds: float) -> None:
+        """Count one more."""
+        self.total += 1
+        self.seconds += seconds
+        self.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+
 
 class Counts:
-    """Answers by route, method and status, and runs of actions by name and outcome."""
+    """Answers by route, method and status; runs of actions, and executions in the background, by name and outcome.
 
-    __slots__ = ("actions", "requests")
+    Of executions also how long they waited, by name; and refusals of callers by the level whose limit it was.
+    """
+
+    __slots__ = ("actions", "executions", "refusals", "requests", "waits")
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], Durations] = {}
         self.actions: dict[tuple[str, str], Durations] = {}
+        self.executions: dict[tuple[str, str], Durations] = {}
+        self.waits: dict[tuple[str], Durations] = {}
+        self.refusals: dict[str, int] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count an answer. ``route`` is one of a few names, never a path that a client can make up."""
         key = (route, method, status)
         found = self.requests.get(key)
         if found is None:
-            found = _made(self.requests, key, (route, OTHERS, status))
-        found.total += 1
-        found.seconds += seconds
-        found.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+            known = method if method in KNOWN_METHODS else OTHERS
+            found = _made(self.requests, (route, known, status), (route, OTHERS, status))
+        found.add(seconds)
 
     def ran(self, action: str, outcome: str, seconds: float) -> None:
         """Count a run of an action."""
@@ -49,10 +66,22 @@ class Counts:
         found = self.actions.get(key)
         if found is None:
             found = _made(self.actions, key, (OTHERS, outcome))
-        found.total += 1
-        found.seconds += seconds
-        found.buckets[bisect_left(BUCKETS_S, seconds)] += 1
+        found.add(seconds)
+
+    def performed(self, action: str, outcome: str, seconds: float) -> None:
+        """Count an execution in the background that has ended here."""
+        _made(self.executions, (action, outcome), (OTHERS, outcome)).add(seconds)
+
+    def waited(self, action: str, seconds: float) -> None:
+        """Count how long an execution waited for its turn."""
+        _made(self.waits, (action,), (OTHERS,)).add(max(0.0, seconds))
+
+    def refused(self, levels: Iterable[str]) -> None:
+        """Count a call that was refused, at each level that refused it; there are a few."""
+        for level in levels:
+            self.refusals[level] = self.refusals.get(level, 0) + 1
 
 
 def _made(table: dict[Any, Durations], key: Any, together: Any) -> Durations:
-    return table.setdefault(key if len(table) < _MOST else together, Durations())
+    found: Durations | None = table.get(key)
+    return found or table.setdefault(key if len(table) < _MOST else together, Durations())

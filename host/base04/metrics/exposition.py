@@ -22,6 +22,7 @@ from base04.metrics.counts import BUCKETS_S, Durations
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
+    from base04.contributions import Contributions
     from base04.generation import Generation
 
 _STATUS: Final = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
@@ -41,9 +42,21 @@ class HostCollector(Collector):
         requests = {(route, method, str(status)): found for (route, method, status), found in counts.requests.items()}
         yield _histogram("base04_http_request", "Answers over HTTP.", ("route", "method", "status"), requests.items())
         yield _histogram("base04_action", "Runs of actions.", ("action", "outcome"), counts.actions.items())
+        yield from self._background()
         yield from self._runs()
         yield from self._managers()
         yield from self._host()
+
+    def _background(self) -> Iterator[Metric]:
+        counts = self._app.counts
+        labels = ("action", "outcome")
+        yield _histogram("base04_execution", "Executions in the background.", labels, counts.executions.items())
+        waits = "How long executions waited to begin."
+        yield _histogram("base04_execution_wait", waits, ("action",), counts.waits.items())
+        refusals = CounterMetricFamily("base04_rate_limited", "Calls that a limit refused.", labels=("level",))
+        for level, number in sorted(counts.refusals.items()):
+            refusals.add_metric((level,), number)
+        yield refusals
 
     def _runs(self) -> Iterator[Metric]:
         executions, workers = self._app.executions, self._generation.pipeline.workers
@@ -59,6 +72,10 @@ class HostCollector(Collector):
         yield GaugeMetricFamily(
             "base04_threads_abandoned", "Threads that go on with a handler that took too long.", workers.abandoned
         )
+        calls = GaugeMetricFamily("base04_threads", "Handlers that are not async.", labels=("status",))
+        calls.add_metric(("running",), workers.running)
+        calls.add_metric(("waiting",), workers.waiting)
+        yield calls
 
     def _managers(self) -> Iterator[Metric]:
         health = GaugeMetricFamily(
@@ -85,6 +102,12 @@ class HostCollector(Collector):
         yield GaugeMetricFamily("base04_generation", "The generation that serves.", self._generation.number)
         yield GaugeMetricFamily("base04_pins", "What uses this generation now.", self._generation.pins)
         yield InfoMetricFamily("base04_host", "The running host.", {"version": self._app.version})
+        telemetry = self._app.telemetry
+        items = CounterMetricFamily("base04_telemetry_items", "Spans and log lines sent.", labels=("signal", "result"))
+        for delivery in telemetry.deliveries if telemetry is not None else ():
+            items.add_metric((delivery.signal, "delivered"), delivery.delivered)
+            items.add_metric((delivery.signal, "lost"), delivery.lost)
+        yield items
 
 
 def _histogram(
@@ -106,16 +129,17 @@ def exposition(app: AppManager, generation: Generation) -> bytes:
     PlatformCollector(registry=registry)
     written = [generate_latest(registry)]
     for plugin, collector in generation.contributions.metrics:
-        written.append(_of_plugin(plugin, collector))
+        written.append(_of_plugin(plugin, collector, generation.contributions))
     return b"".join(written)
 
 
-def _of_plugin(plugin: str, collector: Any) -> bytes:
+def _of_plugin(plugin: str, collector: Any, contributions: Contributions) -> bytes:
     """Return what a plugin adds; one that fails is reported, and adds nothing."""
     registry = CollectorRegistry(auto_describe=False)
     try:
         registry.register(collector)
         return bytes(generate_latest(registry))
-    except Exception:  # noqa: BLE001 - what a plugin brings never hides what the others tell; it is reported
+    except BaseException as error:  # noqa: BLE001 - what a plugin brings never hides what the others tell; it is reported
+        contributions.blame("metrics", collector, error)
         _log.exception("the metrics of a plugin are left out", plugin=plugin)
         return b""

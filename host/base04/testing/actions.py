@@ -1,20 +1,21 @@
 """Trying a pack: its actions run through the whole pipeline of a host, without a server.
 
-Load the fixtures in a ``conftest.py``: ``pytest_plugins = ["base04.testing.actions"]``. Installed packs are there by
-themselves; override ``action_folders`` for packs in folders, and ``action_settings`` or ``action_plugins`` for more.
+The fixtures are part of the pytest plugin ``base04``. Installed packs are there by themselves; override
+``action_folders`` for packs in folders, and ``action_settings`` or ``action_plugins`` for more.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from base04.blocking import AppManager
-from base04_hookspecs.action_discovery import ActionInfo, DefinitionFault
-from base04_hookspecs.context import ANONYMOUS, Principal
+if TYPE_CHECKING:
+    from base04.blocking import AppManager
+    from base04_hookspecs.action_discovery import ActionInfo, DefinitionFault
+    from base04_hookspecs.context import Principal
 
 
 class ActionRunner:
@@ -43,10 +44,14 @@ class ActionRunner:
 
     def run_as(self, user_id: str, permissions: Sequence[str], action: str, /, **named: Any) -> Any:
         """Run an action as somebody with some permissions."""
+        from base04_hookspecs.context import Principal
+
         return self.run(action, named, principal=Principal(user_id, tuple(permissions), "token"))
 
     def run_as_stranger(self, action: str, /, **named: Any) -> Any:
         """Run an action as somebody who has not said who they are."""
+        from base04_hookspecs.context import ANONYMOUS
+
         return self.run(action, named, principal=ANONYMOUS)
 
     def info(self, action: str) -> ActionInfo:
@@ -91,12 +96,16 @@ def actions(
     action_plugins: Sequence[tuple[str, object]],
 ) -> Iterator[ActionRunner]:
     """Start a host with an empty data folder and yield what runs its actions. Faults of action files fail the test."""
+    from base04.blocking import AppManager
+    from base04.settings import load_settings
+    from base04.testing.isolation import environment_of_tests
+
     managers = dict(action_settings.get("managers", {}))
     given = dict(managers.get("action_discovery", {}))
     folders = [*given.get("folders", ()), *action_folders]
     managers["action_discovery"] = {"watch": False, **given, "folders": [str(folder) for folder in folders]}
-    settings = {"data_dir": tmp_path_factory.mktemp("base04"), **action_settings, "managers": managers}
-    with AppManager(settings, plugins=action_plugins) as host:
+    given = {"data_dir": str(tmp_path_factory.mktemp("base04")), **action_settings, "managers": managers}
+    with AppManager(load_settings(given, environ=environment_of_tests()), plugins=action_plugins) as host:
         runner = ActionRunner(host)
         faults = [f"{fault['file']}:{fault['line']}:{fault['column']}: {fault['message']}" for fault in runner.faults()]
         if faults:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Iterable
+from contextvars import Context
 from typing import Final
 
 import structlog
@@ -139,7 +140,11 @@ class Bus:
     async def _until_heard(self, name: bytes, channel: str) -> None:
         """Want a channel and wait for its confirmation; nothing suspends between that and the return."""
         if self._keeper is None or self._keeper.done():
-            self._keeper = asyncio.create_task(self._keep(), name="keeping redis subscriptions")
+            self._keeper = asyncio.create_task(
+                self._keep(),
+                name="keeping redis subscriptions",
+                context=Context(),  # it belongs to no request, whichever begins it
+            )
         self._wanted.add(name)
         try:
             async with asyncio.timeout(self._settings.timeout):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from contextvars import Context
 from typing import Any, Protocol
 
 import structlog
@@ -66,7 +67,11 @@ class Listener:
         self._leaving: Counter[bytes] = Counter()
         self._pinged = False
         self._heard_at = self._owed_since = asyncio.get_running_loop().time()
-        self._task = asyncio.create_task(self._listen(), name=f"listening to {node}")
+        self._task = asyncio.create_task(
+            self._listen(),
+            name=f"listening to {node}",
+            context=Context(),  # it belongs to no request, whichever begins it
+        )
 
     async def subscribe(self, channels: Iterable[bytes]) -> None:
         """Ask for channels; the owner learns of each confirmation."""

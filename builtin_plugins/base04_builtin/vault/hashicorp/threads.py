@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from base04_hookspecs.errors import ManagerUnavailable
@@ -36,7 +37,7 @@ class VaultThreads:
             self._executor = ThreadPoolExecutor(self._size, thread_name_prefix="base04-vault")
         self.busy += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, step, *args)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, copy_context().run, step, *args)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             failure = type(error).__name__
         finally:

@@ -62,6 +62,7 @@ def routes(generation: Generation) -> list[Route]:
     documents = Documents()
 
     async def document(request: Request) -> Response:
+        """Describe the actions that the caller may run, as OpenAPI 3.1."""
         manager = generation.find("action_discovery")
         if not isinstance(manager, ActionDiscoveryManager):
             raise ManagerUnavailable("No action_discovery manager is running.")
@@ -76,6 +77,7 @@ def routes(generation: Generation) -> list[Route]:
 
 def _part(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
     async def part(request: Request) -> Response:
+        """Show the actions that the caller may run as a page that runs them, or a part of that page."""
         content = resources.files("base04.http.docs_page").joinpath(name).read_bytes()
         return Response(content, 200, _PAGE_HEADERS, media_type)
 

@@ -54,6 +54,10 @@ class MovingWindowRateLimiterManager(RateLimiterManager):
     All levels are tested, then all are hit, and nothing else runs in between, because the storage never suspends.
     """
 
+    @classmethod
+    def own_to_process(cls, settings: MovingWindowSettings | None) -> str | None:
+        return "the counts of its limits, and bans"
+
     def __init__(self, settings: MovingWindowSettings) -> None:
         self._items = {kind: tuple(map(_item, settings.parsed(kind))) for kind in map(str, LIMIT_TYPES)}
         self._storage = WindowStorage()
