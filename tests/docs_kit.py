@@ -17,12 +17,14 @@ DOCS: Final = CHECKOUT / "docs"
 EXAMPLES: Final = DOCS / "examples"
 SAMPLES: Final = CHECKOUT / "sample_plugins"
 
-_FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_FENCE: Final = re.compile(r"^ *```+ *([^`\n]*)\n(.*?)^ *```+$", re.DOTALL | re.MULTILINE)
+
+_EXAMPLES_END: Final = (".py", ".yaml", ".toml", ".mjs", ".conf")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One fenced block of a page."""
+    """One fenced block of a page, which is a path in the repository."""
 
     page: str
     line: int
@@ -30,7 +32,12 @@ class Block:
     text: str
 
     def __str__(self) -> str:
-        return f"docs/{self.page}:{self.line}"
+        return f"{self.page}:{self.line}"
+
+
+def written_pages() -> list[Path]:
+    """Return the pages that somebody writes by hand, those at the root of the repository included."""
+    return [*(page for page in pages() if not is_generated(page)), CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md"]
 
 
 def pages() -> list[Path]:
@@ -44,13 +51,13 @@ def is_generated(page: Path) -> bool:
 
 
 def blocks(page: Path, *languages: str) -> list[Block]:
-    """Return the blocks of a page in these languages, in their order."""
+    """Return the blocks of a page in these languages, or in any, in their order."""
     text = page.read_text(encoding="utf-8")
     found = (
-        Block(page.relative_to(DOCS).as_posix(), text.count("\n", 0, match.start()) + 1, match[1], match[2])
+        Block(page.relative_to(CHECKOUT).as_posix(), text.count("\n", 0, match.start()) + 1, match[1], match[2])
         for match in _FENCE.finditer(text)
     )
-    return [block for block in found if block.language in languages]
+    return [block for block in found if not languages or block.language in languages]
 
 
 def exchanges(session: list[Block]) -> Iterator[tuple[Block, str, str]]:
@@ -68,7 +75,9 @@ def example_files() -> Iterator[Path]:
     """Yield everything that blocks may be a part of."""
     for folder in (EXAMPLES, SAMPLES):
         for path in sorted(folder.rglob("*")):
-            if path.suffix in (".py", ".yaml", ".toml") and not any(part.startswith(".") for part in path.parts):
+            if path.suffix in (".py", ".yaml", ".toml", ".mjs", ".conf") and not any(
+                part.startswith(".") for part in path.parts
+            ):
                 yield path
 
 

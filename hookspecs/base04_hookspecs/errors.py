@@ -6,6 +6,7 @@
     ├── ConfigurationError          settings, contracts or registrations that cannot work
     ├── ManagerError                a manager could not do what it was asked
     │   ├── ManagerUnavailable      its backend cannot be reached just now; trying again later makes sense
+    │   │   └── NotReady            what a plugin needs is not there yet; the host tries its step again by itself
     │   ├── OutcomeUnknown          the backend may or may not have done it
     │   ├── NotSupported            this provider does not have that part of the contract
     │   ├── InvalidInput            what was given cannot be accepted; carries every fault
@@ -66,6 +67,14 @@ class ManagerUnavailable(ManagerError):
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class NotReady(ManagerUnavailable):
+    """What a plugin needs is not there yet.
+
+    Raised from a ``startup`` step, or from a hook that is asked for what it contributes, it has the host try again in
+    the background, as every ``ManagerUnavailable`` there does.
+    """
 
 
 class OutcomeUnknown(ManagerError):

@@ -3,7 +3,8 @@
 Every hook only collects: the host calls each implementation once for each generation that it builds, on its own, and
 keeps the callables that it returns. A request calls those, never pluggy. An implementation that raises is reported
 with its plugin and contributes nothing; wrappers (``wrapper=True``, ``hookwrapper=True``) are refused, and the order
-of contributions is that of the plugins' names.
+of contributions is that of the plugins' names. An implementation, and a callable that it returns, may take fewer
+arguments than its specification offers; one that asks for something else is refused.
 
 An implementation takes ``app`` where it has that parameter: a live view of the host, through which what it returns
 finds managers when it is called. Managers are not there yet when the hook itself is called.
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
 
 from base04_hookspecs.action_discovery import ActionInfo
 from base04_hookspecs.context import Principal, RequestContext
@@ -79,6 +81,32 @@ BeforeAction = Callable[[ActionCall], Awaitable[None]]
 AfterAction = Callable[[ActionCall, ActionOutcome], Awaitable[None]]
 LifecycleStep = Callable[["AppManager"], Awaitable[None]]
 AuditListener = Callable[[AuditEvent], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the host calls the callables of a hook with.
+
+    ``positional`` are given by place, as in the first version; a callable may take fewer. What came later is ``named``,
+    and given to callables that have a parameter of that name.
+    """
+
+    positional: tuple[str, ...]
+    named: tuple[str, ...] = ()
+
+
+ARGUMENTS: Final[Mapping[str, Arguments]] = MappingProxyType(
+    {
+        "authenticate": Arguments(("credentials",)),
+        "before_action": Arguments(("call",)),
+        "after_action": Arguments(("call", "outcome")),
+        "startup": Arguments(("app",)),
+        "shutdown": Arguments(("app",)),
+        "audit_event": Arguments(("event",)),
+        "authorize_room": Arguments(("principal", "room", "operation")),
+    }
+)
+"""The arguments of the callables of each hook that collects callables."""
 
 
 @hookspec

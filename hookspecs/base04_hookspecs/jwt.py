@@ -34,6 +34,8 @@ class JWTManager(Manager):
 
     Capabilities: ``jwks`` (public keys are served), ``revocation`` (tokens stop before they expire), ``rotation``
     (``rotate_keys``).
+
+    Without ``revocation`` what revokes tokens raises ``NotSupported``.
     """
 
     role: ClassVar[str] = "jwt"

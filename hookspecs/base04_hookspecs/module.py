@@ -23,11 +23,36 @@ class Contribution(TypedDict):
     packs: list[str]
 
 
+class ModuleFault(TypedDict):
+    """A part of a plugin that failed, while the rest of it takes part.
+
+    ``part`` is the stage and what it was about, such as ``hook routes`` or ``before_action tidy``; ``error`` is the
+    traceback of the newest failure; ``at`` is in seconds since the epoch.
+    """
+
+    part: str
+    reason: str
+    error: str
+    at: float
+    times: int
+
+
+class ModuleWait(TypedDict):
+    """A hook of a plugin that is not ready and is tried again; ``next_try`` is in seconds from now."""
+
+    hook: str
+    reason: str
+    attempts: int
+    next_try: float
+
+
 class ModuleInfo(TypedDict):
     """A plugin as the running host sees it.
 
-    ``source`` tells how it was found; ``error`` is the traceback of a failed one; ``load_time`` is in seconds.
+    ``source`` tells how it was found; ``error`` is the traceback of a failed one; ``load_time``, that of
+    importing and registering it, and ``collect_time``, that of its hooks, are in seconds.
     ``warnings`` are sentences about what works now and may not with a later version, such as an older contract.
+    ``faults`` are its parts that failed, ``not_ready`` what is tried again.
     """
 
     name: str
@@ -39,7 +64,10 @@ class ModuleInfo(TypedDict):
     reason: str
     error: str
     load_time: float
+    collect_time: NotRequired[float]
     warnings: NotRequired[list[str]]
+    faults: NotRequired[list[ModuleFault]]
+    not_ready: NotRequired[list[ModuleWait]]
     contributes: Contribution
 
 

@@ -102,6 +102,8 @@ class StateManager(Manager):
     When a writing method returns True, the change and its history entry are durable.
 
     Capabilities: ``ttl`` (states expire by themselves), ``durable_callbacks`` (``name=``), ``watch``.
+
+    What is asked for one that the provider lacks raises ``NotSupported``: a ``ttl``, for example.
     """
 
     role: ClassVar[str] = "state"

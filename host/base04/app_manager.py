@@ -30,11 +30,12 @@ from base04.failures import Status
 from base04.generation import Generation, GenerationManagers, Running, pinned_generation
 from base04.health import HealthMonitor
 from base04.idempotency import Idempotency
-from base04.lifecycle import Started, start_all, stop_each, within
+from base04.lifecycle import Started, start_all, stop_each
 from base04.limits import RouteChoices
 from base04.metrics.counts import Counts
 from base04.module_choices import ModuleChoices
 from base04.pipeline import Pipeline, Record, WorkerPool
+from base04.plugin_steps import PluginSteps
 from base04.recovery import Recovery
 from base04.renewal import Renewal
 from base04.resolution import Plan
@@ -48,7 +49,6 @@ from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHeal
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import ManagerUnavailable
-from base04_hookspecs.host_hooks import LifecycleStep
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.redis import RedisManager
@@ -106,6 +106,7 @@ class AppManager(ManagerAccessors):
         self._recovery = Recovery(self, renewal)
         self._rotation = Rotation(self, renewal)
         self._retirement = Retirement(self)
+        self.steps = PluginSteps(self, renewal.collect_anew)
         self.audit = AuditLog(self)
         self.executions = Executions(self)
         self.counts = Counts()
@@ -190,8 +191,7 @@ class AppManager(ManagerAccessors):
         await self.audit.start()
         await self.executions.start()
         self.idempotency.start()
-        for name, step in self.generation.contributions.startup:
-            await self.take_step("startup", name, step)
+        await self.steps.start_up(self.generation)
         self.health.start()
         self._recovery.start()
         self._rotation.start()
@@ -224,6 +224,7 @@ class AppManager(ManagerAccessors):
             slots=self._slots,
             record=self._recorder(),
             refused=self.counts.refused,
+            blame=generation.contributions.blame,
         )
         generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, self)
@@ -245,6 +246,7 @@ class AppManager(ManagerAccessors):
         self._announce_outdated()
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
+        self.steps.adopt(generation)
         await self.audit.adopt(generation)
         await self.executions.adopt()
         if previous is not None:
@@ -289,8 +291,7 @@ class AppManager(ManagerAccessors):
                 await self._end_background_work()
                 await self.executions.drain()
                 await generation.unpinned(self.settings.server.drain_timeout)
-                for name, step in reversed(generation.contributions.shutdown):
-                    await self.take_step("shutdown", name, step)
+                await self.steps.shut_down(generation, generation.plugins)
             finally:
                 errors = await asyncio.shield(self._wind_up())
         if errors:
@@ -306,6 +307,7 @@ class AppManager(ManagerAccessors):
         self._workers.close()
         self._generation, self._start_order = None, []
         self._told.clear()
+        self.steps.forget()
         if self.telemetry is not None:
             await self.telemetry.stop()
         self.telemetry = None
@@ -314,6 +316,7 @@ class AppManager(ManagerAccessors):
         return errors
 
     async def _end_background_work(self) -> None:
+        await self.steps.stop()
         await self._retirement.stop()
         await self._rotation.stop()
         await self._recovery.stop()
@@ -353,13 +356,6 @@ class AppManager(ManagerAccessors):
                     lacks=item.lacks,
                     advice=str(item),
                 )
-
-    async def take_step(self, hook: str, plugin: str, step: LifecycleStep) -> None:
-        """Take a step of a plugin's ``startup`` or ``shutdown``; one that fails is reported and stops nothing."""
-        try:
-            await within(step(self))
-        except Exception:  # noqa: BLE001 - a plugin's step never stops the host; it is reported
-            _log.exception("a lifecycle step of a plugin failed", hook=hook, plugin=plugin)
 
     # Serving
 
@@ -527,7 +523,7 @@ class AppManager(ManagerAccessors):
             running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
         warnings = self._warnings()
         return [
-            plugin.describe(running.get(name, []), warnings.get(name, ()))
+            plugin.describe(running.get(name, []), warnings.get(name, ()), self.steps.waits(name))
             for name, plugin in self.discovery.plugins.items()
         ]
 

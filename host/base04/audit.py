@@ -12,6 +12,7 @@ import structlog
 
 from base04.audit_table import AuditQuery, AuditTable
 from base04.denials import Denials
+from base04.isolation import escapes
 from base04.lifecycle import within
 from base04.selection import InstanceKey
 from base04_hookspecs.context import LOCAL, RequestContext, current_request
@@ -200,12 +201,17 @@ class AuditLog:
         return 0 if table is None else await table.sweep(self._settings.retention, self._settings.most_denials)
 
     async def _tell(self, event: AuditEvent) -> None:
-        for listener in self._app.generation.contributions.audit_event:
+        contributions = self._app.generation.contributions
+        for listener in contributions.audit_event:
             try:
                 async with asyncio.timeout(_LISTENER_S):  # whoever hangs holds up no answer, and no denial
                     await within(listener({**event, "details": dict(event["details"])}))
-            except Exception:  # noqa: BLE001 - what is told has happened, whoever fails to hear it; it is reported
-                _log.exception("an audit listener failed", audit_event=event["event"], request_id=event["request_id"])
+            except BaseException as error:
+                if escapes(error):
+                    raise  # otherwise: what is told has happened, whoever fails to hear it
+                plugin = contributions.blame("audit_event", listener, error)
+                name, request_id = event["event"], event["request_id"]
+                _log.exception("an audit listener failed", plugin=plugin, audit_event=name, request_id=request_id)
 
     async def _announce(self, event: AuditEvent) -> None:
         hooks = self._listens_to

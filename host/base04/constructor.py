@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from base04.errors import ResolutionError
+from base04.isolation import described, plugin_code, pressed
 from base04.plugin import Candidate
 from base04.selection import InstanceKey
 from base04_hookspecs.annotations import unwrap
@@ -68,7 +69,8 @@ def load_class(candidate: Candidate) -> type[Manager]:
 def _imported(candidate: Candidate, target: str) -> Any:
     module_name, _, attribute = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        with plugin_code():
+            found: Any = importlib.import_module(module_name)
         for name in attribute.split("."):
             found = getattr(found, name)
     except ImportError as error:
@@ -77,8 +79,12 @@ def _imported(candidate: Candidate, target: str) -> Any:
         raise ResolutionError(f"{candidate} cannot be used: {error}.{remedy}") from error
     except AttributeError as error:
         raise ResolutionError(f"{candidate} cannot be used: there is no {target!r} ({error}).") from error
-    except (Exception, SystemExit) as error:
-        raise ResolutionError(f"{candidate} cannot be used: importing {module_name!r} raised {error!r}.") from error
+    except BaseException as error:
+        if pressed(error):
+            raise
+        raise ResolutionError(
+            f"{candidate} cannot be used: importing {module_name!r} raised {described(error)}."
+        ) from error
     return found
 
 

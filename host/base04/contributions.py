@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-import traceback
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from base04.discovery import Discovery
+from base04.discovery import Discovery, name_slow
+from base04.isolation import plugin_code, pressed
+from base04.signatures import fitted
 from base04_hookspecs.app import ActionPackSource, AppManager
-from base04_hookspecs.host_hooks import AfterAction, AuditListener, Authenticator, BeforeAction, LifecycleStep
+from base04_hookspecs.errors import ManagerUnavailable
+from base04_hookspecs.host_hooks import (
+    ARGUMENTS,
+    AfterAction,
+    Arguments,
+    AuditListener,
+    Authenticator,
+    BeforeAction,
+    LifecycleStep,
+)
 from base04_hookspecs.websocket import RoomAuthorizer
 
 if TYPE_CHECKING:
@@ -20,14 +31,28 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.routing import BaseRoute
 
+    from base04.plugin import Plugin
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
 _log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose something is that a hook returned, and what it is called in messages."""
+
+    plugin: Plugin
+    part: str
 
 
 @dataclass(frozen=True, slots=True)
 class Contributions:
     """The callables and objects that hooks returned, in the order of their plugins' names.
 
-    ``routes``, ``lifecycle`` steps and ``metrics`` keep the plugin's name, for messages.
+    ``routes``, ``lifecycle`` steps and ``metrics`` keep the plugin's name, for messages; ``blame`` knows whose the
+    others are. Callables take all that the host offers, whatever the plugin's own take. ``not_ready`` has the plugins
+    and hooks that have nothing to give just now, and why.
     """
 
     routes: tuple[tuple[str, BaseRoute], ...] = ()
@@ -40,47 +65,167 @@ class Contributions:
     audit_event: tuple[AuditListener, ...] = ()
     metrics: tuple[tuple[str, Collector], ...] = ()
     authorize_room: tuple[RoomAuthorizer, ...] = field(default=())
+    owners: Mapping[tuple[str, int], Owner] = field(default_factory=dict, compare=False)
+    not_ready: tuple[tuple[tuple[str, str], str], ...] = ()
+
+    def blame(self, hook: str, item: object, error: BaseException) -> str:
+        """Keep what something raised with the plugin that it is of, and return that plugin's name."""
+        owner = self.owners.get((hook, id(item)))
+        if owner is None:
+            return ""
+        owner.plugin.faults.note(owner.part, error)
+        return owner.plugin.name
+
+    def acquit(self, hook: str, item: object) -> None:
+        """Forget what something has raised before: it has done well."""
+        owner = self.owners.get((hook, id(item)))
+        if owner is not None:
+            owner.plugin.faults.clear(owner.part)
+
+    def owner(self, hook: str, item: object) -> str:
+        """Return the name of the plugin that something is of."""
+        found = self.owners.get((hook, id(item)))
+        return found.plugin.name if found is not None else ""
 
 
-def collect(discovery: Discovery, app: AppManager) -> Contributions:
+def collect(
+    discovery: Discovery,
+    app: AppManager,
+    *,
+    arguments: Mapping[str, Arguments] = ARGUMENTS,
+    further: Mapping[str, Any] = _NOTHING,
+) -> Contributions:
     """Call each host-wide hook of each plugin once; one that raises is reported and contributes nothing.
 
-    ``app`` is handed to those that take it.
+    Args:
+        discovery: the plugins.
+        app: what implementations are given that take it.
+        arguments: what the callables of each hook are called with.
+        further: what implementations are given beside, by name, where their specification and they have it.
     """
+    for plugin in discovery.plugins.values():
+        plugin.collect_time = 0.0
+    collector = _Collector(discovery, {"app": app, **further}, arguments)
+
+    def named(hook: str) -> Any:
+        return tuple(collector.items(hook))
+
+    def plain(hook: str) -> Any:
+        return tuple(item for _, item in collector.items(hook))
+
     return Contributions(
-        routes=tuple(_items(discovery, "routes", app)),
-        middleware=tuple(item for _, item in _items(discovery, "middleware", app)),
-        authenticate=tuple(item for _, item in _items(discovery, "authenticate", app)),
-        before_action=tuple(item for _, item in _items(discovery, "before_action", app)),
-        after_action=tuple(item for _, item in _items(discovery, "after_action", app)),
-        startup=tuple(_items(discovery, "startup")),
-        shutdown=tuple(_items(discovery, "shutdown")),
-        audit_event=tuple(item for _, item in _items(discovery, "audit_event", app)),
-        metrics=tuple(_items(discovery, "metrics", app)),
-        authorize_room=tuple(item for _, item in _items(discovery, "authorize_room", app)),
+        routes=named("routes"),
+        middleware=plain("middleware"),
+        authenticate=plain("authenticate"),
+        before_action=plain("before_action"),
+        after_action=plain("after_action"),
+        startup=named("startup"),
+        shutdown=named("shutdown"),
+        audit_event=plain("audit_event"),
+        metrics=named("metrics"),
+        authorize_room=plain("authorize_room"),
+        owners=collector.owners,
+        not_ready=tuple(collector.not_ready.items()),
     )
+
+
+def why_not_ready(discovery: Discovery, app: AppManager, plugin: str, hook: str) -> str | None:
+    """Ask a plugin for what a hook contributes, and return why it cannot say yet; None where it can, or has failed."""
+    collector = _Collector(discovery, {"app": app})
+    collector.ask(plugin, hook)
+    return collector.not_ready.get((plugin, hook))
 
 
 def collect_commands(discovery: Discovery) -> list[tuple[str, Any]]:
     """Return the plugins' command groups with the plugins' names."""
-    return list(_items(discovery, "cli_commands"))
+    return list(_Collector(discovery).items("cli_commands"))
 
 
 def collect_packs(discovery: Discovery) -> list[ActionPackSource]:
     """Return the action packs that plugins define now."""
-    return [{"plugin": name, "definition": item} for name, item in _items(discovery, "action_packs")]
+    return [{"plugin": name, "definition": item} for name, item in _Collector(discovery).items("action_packs")]
 
 
-def _items(discovery: Discovery, hook: str, app: AppManager | None = None) -> Iterator[tuple[str, Any]]:
-    for name, implementation in discovery.registry.implementations(hook):
-        arguments = {"app": app} if "app" in inspect.signature(implementation).parameters else {}
+class _Collector:
+    """Asks plugins, each on its own."""
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        offered: Mapping[str, Any] = _NOTHING,
+        arguments: Mapping[str, Arguments] = ARGUMENTS,
+    ) -> None:
+        self._discovery, self._offered, self._arguments = discovery, offered, arguments
+        self.owners: dict[tuple[str, int], Owner] = {}
+        self.not_ready: dict[tuple[str, str], str] = {}
+
+    def ask(self, plugin: str, hook: str) -> None:
+        """Ask one plugin, and keep nothing of what it returns."""
+        for name, implementation in self._discovery.registry.implementations(hook, self._offered):
+            if name == plugin:
+                self._returned(self._discovery.plugins[name], hook, implementation)
+
+    def items(self, hook: str) -> Iterator[tuple[str, Any]]:
+        """Yield what the implementations of a hook return, with the names of their plugins."""
+        for name, implementation in self._discovery.registry.implementations(hook, self._offered):
+            plugin = self._discovery.plugins[name]
+            for item in self._returned(plugin, hook, implementation):
+                part = f"{hook} {_label(item)}"
+                fitting = self._fitting(plugin, hook, part, item)
+                if fitting is not None:
+                    self.owners[hook, id(fitting)] = Owner(plugin, part)
+                    yield name, fitting
+
+    def _returned(self, plugin: Plugin, hook: str, implementation: Callable[[], Any]) -> list[Any]:
+        part = f"hook {hook}"
+        began = time.perf_counter()
         try:
-            items = list(implementation(**arguments) or ())
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the host goes on
-            plugin = discovery.plugins[name]
-            plugin.reason = f"its hook {hook!r} raised {type(error).__name__}: {error}"
-            plugin.error = traceback.format_exc()
-            _log.error("a hook failed and contributes nothing", plugin=name, hook=hook, traceback=plugin.error)
-            continue
-        for item in items:
-            yield name, item
+            with plugin_code():
+                items = list(implementation() or ())
+        except ManagerUnavailable as error:
+            self.not_ready[plugin.name, hook] = str(error)
+            return []
+        except BaseException as error:
+            if pressed(error):
+                raise
+            self._report(plugin, hook, part, error)
+            return []
+        finally:
+            seconds = time.perf_counter() - began
+            plugin.collect_time += seconds
+            name_slow(plugin, f"hook {hook}", seconds, self._discovery.slow_after_s)
+        plugin.faults.clear(part)
+        return items
+
+    def _fitting(self, plugin: Plugin, hook: str, part: str, item: Any) -> Any:
+        """Return what the host is to call, None where it cannot call it."""
+        if hook not in self._arguments:
+            return item
+        try:
+            return fitted(item, self._arguments[hook], hook)
+        except BaseException as error:
+            if pressed(error):
+                raise
+            self._report(plugin, hook, part, error)
+            return None
+
+    def _report(self, plugin: Plugin, hook: str, part: str, error: BaseException) -> None:
+        fault = plugin.faults.note(part, error)
+        _log.error(
+            "a hook failed and contributes nothing",
+            plugin=plugin.name,
+            hook=hook,
+            reason=fault.reason,
+            traceback=fault.error or None,
+        )
+
+
+def _label(item: object) -> str:
+    """Return what something is called in messages; a plugin's object may do anything when it is looked at."""
+    try:
+        item = getattr(item, "cls", item)  # of a middleware
+        return str(getattr(item, "path", None) or getattr(item, "__qualname__", None) or type(item).__qualname__)
+    except BaseException as error:
+        if pressed(error):
+            raise
+        return type(item).__qualname__

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
 import sys
 import time
 import traceback
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pluggy
@@ -21,9 +25,12 @@ import structlog
 from base04.compatibility import contract_fits
 from base04.errors import HostError
 from base04.installed import InstalledDistribution, InstalledPoint, InstalledPoints
+from base04.isolation import described, plugin_code, pressed
 from base04.local_imports import LocalImports, file_stamp
 from base04.plugin import HOST_DISTRIBUTION, Candidate, Plugin
 from base04.settings import PluginSettings
+from base04.signatures import refuse_unknown
+from base04.watchdog import watched
 from base04_hookspecs.app import ActionSource
 from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.markers import PROJECT
@@ -65,12 +72,27 @@ class HookRegistry(pluggy.PluginManager):
             close = difflib.get_close_matches(hook, known, 1, 0.5)
             hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(known)}."
             raise PluginRefused(f"There is no hook {hook!r}; {hint}")
+        specification = getattr(getattr(self.hook, hook, None), "spec", None)
+        if specification is not None:
+            refuse_unknown(getattr(plugin, name), hook, (*specification.argnames, *specification.kwargnames))
         return options
 
-    def implementations(self, hook: str) -> list[tuple[str, Callable[..., Any]]]:
-        """Return the implementations of a hook with their plugins' names, ordered by name."""
+    def implementations(
+        self, hook: str, offered: Mapping[str, Any] = MappingProxyType({})
+    ) -> list[tuple[str, Callable[[], Any]]]:
+        """Return the implementations of a hook with their plugins' names, ordered by name.
+
+        Each is ready to be called: of what is ``offered`` it gets, by name, what it and its specification have
+        parameters for.
+        """
+        found: list[tuple[str, Callable[[], Any]]] = []
         caller = getattr(self.hook, hook)
-        return sorted(((impl.plugin_name, impl.function) for impl in caller.get_hookimpls()), key=lambda pair: pair[0])
+        known = {name: offered[name] for name in (*caller.spec.argnames, *caller.spec.kwargnames) if name in offered}
+        for impl in caller.get_hookimpls():
+            parameters = inspect.signature(impl.function).parameters if known else ()
+            taken = {name: known[name] for name in parameters if name in known}
+            found.append((impl.plugin_name, partial(impl.function, **taken) if taken else impl.function))
+        return sorted(found, key=lambda pair: pair[0])
 
 
 @dataclass(slots=True)
@@ -81,6 +103,7 @@ class Discovery:
     plugins: dict[str, Plugin] = field(default_factory=dict)
     action_sources: list[ActionSource] = field(default_factory=list)
     imports: LocalImports = field(default_factory=LocalImports)
+    slow_after_s: float = 1.0
 
     @property
     def candidates(self) -> dict[str, list[Candidate]]:
@@ -113,7 +136,8 @@ def discover(
         disabled: names of plugins that were switched off.
         previous: what was found before: local plugins whose files have changed since are imported anew.
     """
-    discovery = Discovery(HookRegistry(), imports=LocalImports(previous.imports if previous is not None else None))
+    imports = LocalImports(previous.imports if previous is not None else None)
+    discovery = Discovery(HookRegistry(), imports=imports, slow_after_s=settings.slow_after)
     installed = InstalledPoints()
     loaders: list[tuple[Plugin, Callable[[], Any]]] = [
         *_from_entry_points(installed, settings, safe_mode, discovery),
@@ -124,7 +148,9 @@ def discover(
         if plugin.name in disabled:
             _leave_out(discovery, plugin, DISABLED, "disabled")
         else:
-            _admit(discovery, plugin, load, previous.plugins.get(plugin.name) if previous is not None else None)
+            before = previous.plugins.get(plugin.name) if previous is not None else None
+            with watched(plugin.name, "load") if plugin.source != "builtin" else contextlib.nullcontext():
+                _admit(discovery, plugin, load, before)
     _find_action_sources(installed, discovery, settings, safe_mode, disabled)
     discovery.plugins = dict(sorted(discovery.plugins.items()))
     return discovery
@@ -255,25 +281,39 @@ def _admit(discovery: Discovery, plugin: Plugin, load: Callable[[], Any], before
         discovery.plugins[f"{plugin.name} ({plugin.origin})"] = plugin
         return
     discovery.plugins[plugin.name] = plugin
-    began = time.perf_counter()
+    began = loaded = time.perf_counter()
     try:
-        implementation = load()
-        if before is not None and type(before.implementation) is implementation:
-            implementation = before.implementation  # the same class is the same plugin
-        plugin.implementation = implementation() if isinstance(implementation, type) else implementation
-        discovery.registry.register(plugin.implementation, plugin.name)
-        plugin.hooks = sorted(caller.name for caller in discovery.registry.get_hookcallers(plugin.implementation) or ())
-        plugin.candidates = list(_offered(discovery.registry, plugin))
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - a plugin may raise anything, and the host goes on
+        with plugin_code():
+            implementation = load()
+            loaded = time.perf_counter()
+            if before is not None and type(before.implementation) is implementation:
+                implementation = before.implementation  # the same class is the same plugin
+            plugin.implementation = implementation() if isinstance(implementation, type) else implementation
+            discovery.registry.register(plugin.implementation, plugin.name)
+            found = discovery.registry.get_hookcallers(plugin.implementation)
+            plugin.hooks = sorted(caller.name for caller in found or ())
+            plugin.candidates = list(_offered(discovery.registry, plugin))
+        if before is not None and before.implementation is plugin.implementation:
+            plugin.faults = before.faults
+    except BaseException as error:
+        if pressed(error):
+            raise
         _drop(discovery.registry, plugin, error)
-    plugin.load_time = time.perf_counter() - began
+    ended = time.perf_counter()
+    plugin.load_time = ended - began
+    name_slow(plugin, "import", (loaded if loaded > began else ended) - began, discovery.slow_after_s)
+    name_slow(plugin, "register", ended - loaded if loaded > began else 0.0, discovery.slow_after_s)
+
+
+def name_slow(plugin: Plugin, stage: str, seconds: float, slow_after_s: float) -> None:
+    """Name a plugin that took longer than it should for one stage of its way in."""
+    if seconds > slow_after_s:
+        _log.warning("a plugin is slow to load", plugin=plugin.name, stage=stage, seconds=round(seconds, 3))
 
 
 def _drop(registry: HookRegistry, plugin: Plugin, error: BaseException) -> None:
     expected = isinstance(error, Base04Error)
-    plugin.fail(
-        str(error) if expected else f"{type(error).__name__}: {error}", "" if expected else traceback.format_exc()
-    )
+    plugin.fail(str(error) if expected else described(error), "" if expected else traceback.format_exc())
     plugin.candidates, plugin.hooks = [], []
     if registry.has_plugin(plugin.name):
         registry.unregister(name=plugin.name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.resources
+import importlib.util
 import keyword
 import re
 import sys
@@ -28,7 +29,25 @@ _SUITES: Final = {
     "services": "ServicesConformance",
     "state": "StateConformance",
 }
-"""The suites that need nothing but a manager of a host without settings."""
+"""The suites that need nothing but managers of hosts without settings."""
+_NEEDS_ANOTHER: Final = frozenset({"redis"})
+"""The roles whose suites need a second manager, as another process would have it."""
+_ANOTHER: Final = """
+    @pytest.fixture
+    def another(self, make_app: MakeApp) -> Another:
+        @asynccontextmanager
+        async def another() -> AsyncIterator[${contract_class}]:
+            async with make_app(plugins=["${name}"], only=["${role}"]) as app:
+                yield cast(${contract_class}, app.get_manager("${role}"))
+
+        return another
+"""
+_ANOTHER_IMPORTS: Final = """\
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+"""
 _SUMMARIES: Final = {
     "plugin": "A route, and something that happens before every action, for Base04.",
     "pack": "Actions for Base04.",
@@ -53,6 +72,7 @@ def write_distribution(kind: Kind, name: str, folder: Path, more: Mapping[str, A
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise HostError(f"{str(folder)!r} is there already, and not empty; nothing was written.")
     values = {**_values(kind, name), **(more or {})}
+    values |= {key: Template(values[key]).substitute(values) for key in ("another",) if key in values}
     written = []
     for path, text in (*_files(_templates() / "common"), *_files(_templates() / kind)):
         target = path.replace("_module_", values["module"])
@@ -86,9 +106,24 @@ def replacing(role: str, discovery: Discovery) -> dict[str, Any]:
         "base_module": module,
         "base_class": cls,
         "suite": _SUITES[role],
+        **_another(role),
         "contract": ROLES[role].contract_version,
         "capabilities": repr(set(capabilities)) if capabilities else "",
         "capabilities_argument": f", capabilities=frozenset({set(capabilities)!r})" if capabilities else "",
+    }
+
+
+def _another(role: str) -> dict[str, str]:
+    """Return what makes a second manager in the tests of a provider, where the suite of its role needs one."""
+    if role not in _NEEDS_ANOTHER:
+        return {"another": "", "another_imports": "", "contract_import": "", "suite_imports": _SUITES[role]}
+    contract = ROLES[role].__name__
+    return {
+        "another": _ANOTHER,
+        "another_imports": _ANOTHER_IMPORTS,
+        "contract_class": contract,
+        "contract_import": f"from base04_hookspecs.{role} import {contract}\n",
+        "suite_imports": f"Another, {_SUITES[role]}",
     }
 
 
@@ -117,6 +152,24 @@ def _refuse_name(name: str) -> None:
         )
     if keyword.iskeyword(module) or module in sys.stdlib_module_names or module.startswith("base04"):
         raise HostError(f"The name {name!r} cannot be used: a module of that name is Python's or Base04's own.")
+    if name.startswith("builtin-"):
+        raise HostError(
+            f"The name {name!r} cannot be used: names that begin with 'builtin-' are those of Base04's own plugins."
+        )
+    installed = _installed(module)
+    if installed is not None:
+        raise HostError(
+            f"The name {name!r} cannot be used: the module {module!r} is there already, in {installed}. "
+            "Choose another name, or uninstall what brought it."
+        )
+
+
+def _installed(module: str) -> str | None:
+    """Return where a module of this name comes from, None where there is none."""
+    spec = importlib.util.find_spec(module)
+    if spec is None:
+        return None
+    return repr(spec.origin or next(iter(spec.submodule_search_locations or ()), "an unknown place"))
 
 
 def _templates() -> Traversable:

@@ -17,7 +17,9 @@ from urllib.parse import urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, SecretStr
 
+from base04.app_manager import AppManager
 from base04.blueprint import Blueprint
+from base04.contributions import collect
 from base04.errors import HostError, SettingsError
 from base04.provider_settings import provider_settings
 from base04.resolution import Node, Plan, keys_of_the_host, settings_path
@@ -73,6 +75,7 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
         found += _files(blueprint.settings, settings_file)
         found += [Finding(*told) for told in telemetry.check(blueprint.settings, _CONNECT_TIMEOUT_S)]
         found += _plugins(blueprint)
+        found += _hooks(blueprint)
         plan = blueprint.plan
         found += [Finding("warning", f"plugin {item.candidate.plugin.name}", str(item)) for item in blueprint.outdated]
         found += _unused(blueprint, plan)
@@ -117,6 +120,16 @@ def _plugins(blueprint: Blueprint) -> Iterator[Finding]:
     }
     for distribution in sorted(taken):
         yield from _versions(distribution)
+
+
+def _hooks(blueprint: Blueprint) -> Iterator[Finding]:
+    """Ask every plugin for what it contributes, as the host does, and tell of what cannot be had."""
+    contributions = collect(blueprint.discovery, AppManager(blueprint.settings))
+    for plugin in blueprint.discovery.plugins.values():
+        for fault in plugin.faults:
+            yield Finding("error", f"plugin {plugin.name}", f"{fault.part} failed: {fault.reason}")
+    for (name, hook), reason in contributions.not_ready:
+        yield Finding("warning", f"plugin {name}", f"Its hook {hook} is not ready: {reason}")
 
 
 def _versions(distribution: str) -> Iterator[Finding]:

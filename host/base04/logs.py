@@ -48,6 +48,7 @@ def configure(settings: LogSettings, **always: Any) -> None:
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
         )
     )
+    logging.captureWarnings(True)  # what a plugin warns of is a line as all others
     logging.basicConfig(level=max(level, logging.WARNING), handlers=[handler])
 
 

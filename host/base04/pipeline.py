@@ -17,6 +17,7 @@ import structlog
 from base04.attempts import with_retries
 from base04.failures import PASSED_ON, Status, failed, failure
 from base04.injection import HandlerCall, ManagerLookup, Report, action_context
+from base04.isolation import escapes
 from base04.json_result import json_result
 from base04.limits import ALL, Limits, NoteRefusal, RouteChoices
 from base04.slots import Slots
@@ -46,6 +47,10 @@ Record = Callable[[RequestContext, Status, float, float, BaseException | None], 
 """Notes who ran what, how it ended, when it began (since the epoch), how long it took (in seconds), and its error."""
 
 
+Blame = Callable[[str, object, BaseException], str]
+"""Notes the hook, what a plugin returned from it, and what that raised; returns the plugin's name."""
+
+
 class Pipeline:
     """Runs actions with the managers of one generation.
 
@@ -60,6 +65,7 @@ class Pipeline:
         slots: how often actions run at once; several pipelines may share them.
         record: what notes each run that has ended.
         refused: what notes each call that a limit refused.
+        blame: is told of each of ``before`` and ``after`` that failed, and returns whose it is.
     """
 
     def __init__(
@@ -75,6 +81,7 @@ class Pipeline:
         slots: Slots | None = None,
         record: Record | None = None,
         refused: NoteRefusal | None = None,
+        blame: Blame | None = None,
     ) -> None:
         self._managers = managers
         self._before = tuple(before)
@@ -85,6 +92,7 @@ class Pipeline:
         self._slots = slots if slots is not None else Slots()
         self._record = record
         self._limits = Limits(managers.get, choices, refused)
+        self._blame = blame
         self._calls: dict[str, HandlerCall] = {}
 
     @property
@@ -255,7 +263,10 @@ class Pipeline:
                 await step(call)
             except PASSED_ON:
                 raise
-            except (Exception, SystemExit, KeyboardInterrupt) as error:
+            except BaseException as error:
+                if escapes(error):
+                    raise
+                self._blamed("before_action", step, error)
                 raise failed(call, error) from error
         try:
             call.args = action.validate(call.args)
@@ -326,14 +337,20 @@ class Pipeline:
     async def _follow(self, step: AfterAction, call: ActionCall, outcome: ActionOutcome) -> None:
         try:
             await step(call, outcome)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - it changes nothing, and is logged
+        except BaseException as error:
+            if escapes(error):
+                raise
             structlog.get_logger().error(
                 "after_action callable failed",
+                plugin=self._blamed("after_action", step, error),
                 callable=getattr(step, "__qualname__", repr(step)),
                 action=call.action["name"],
                 request_id=call.request.request_id,
                 exc_info=error,
             )
+
+    def _blamed(self, hook: str, step: object, error: BaseException) -> str:
+        return self._blame(hook, step, error) if self._blame is not None else ""
 
     async def _announce(self, call: ActionCall, outcome: ActionOutcome) -> None:
         hooks = self._listeners()

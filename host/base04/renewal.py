@@ -61,6 +61,13 @@ class Renewal:
                 _log.info("managers came up", managers=[str(key) for key in sorted(recovered)])
             return recovered
 
+    async def collect_anew(self) -> None:
+        """Let the same managers serve with what plugins contribute now."""
+        async with self._turn:
+            current = self._current()
+            generation = self._app.build(Started(dict(current.running), dict(current.down)))
+            await self._app.adopt(generation)
+
     async def move(self, blueprint: Blueprint, renewed: Set[InstanceKey]) -> None:
         """Let another blueprint serve: new instances of ``renewed`` and of what is new, the others as they are.
 

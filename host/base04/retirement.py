@@ -33,7 +33,7 @@ class Retirement:
 
     def begin(self, previous: Generation, current: Generation) -> None:
         """Retire a generation that another one has just taken over from."""
-        for step in (self._start_plugins(current, previous), self._retire(previous, current)):
+        for step in (self._start_plugins(current), self._retire(previous, current)):
             # In a context of its own: whoever asked for the change has pinned the previous generation, perhaps.
             task = asyncio.create_task(step, name=f"retire generation {previous.number}", context=Context())
             self._tasks.add(task)
@@ -46,18 +46,15 @@ class Retirement:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _start_plugins(self, current: Generation, previous: Generation) -> None:
-        for name, step in current.contributions.startup:
-            if _is_new(name, current, previous):
-                await self._app.take_step("startup", name, step)
+    async def _start_plugins(self, current: Generation) -> None:
+        await self._app.steps.start_up(current)
 
     async def _retire(self, previous: Generation, current: Generation) -> None:
         async with self._turn:
             await previous.unpinned(self._app.settings.server.drain_timeout)
-            for name, step in reversed(previous.contributions.shutdown):
-                if _is_new(name, previous, current):
-                    with previous.pin():  # what the plugin itself has brought is up there, and nowhere else
-                        await self._app.take_step("shutdown", name, step)
+            leaving = [name for name in previous.plugins if _is_new(name, previous, current)]
+            with previous.pin():  # what the plugin itself has brought is up there, and nowhere else
+                await self._app.steps.shut_down(previous, leaving)
             for item in reversed(self._app.retired(current)):  # one by one: a cancellation leaves the rest to others
                 if item.manager in _managers(previous):
                     self._app.forget(item)

@@ -61,7 +61,13 @@ class ServerSettings(BaseModel):
 
 
 class PluginSettings(BaseModel):
-    """Which plugins take part. ``allow`` and ``deny`` name plugins or distributions, ``*`` and ``?`` are wildcards."""
+    """Which plugins take part, and what they may take.
+
+    ``allow`` and ``deny`` name plugins or distributions, ``*`` and ``?`` are wildcards. A ``startup`` or ``shutdown``
+    step may take ``step_timeout``. What is not ready is tried again after ``retry_delay``, then after twice as long, up
+    to 16 times as long. Whose loading, or whose call before or after an action, takes longer than ``slow_after`` is
+    named in the log.
+    """
 
     model_config = _CONFIG
 
@@ -69,6 +75,9 @@ class PluginSettings(BaseModel):
     deny: tuple[str, ...] = ()
     autoload: bool = True
     paths: tuple[Path, ...] = ()
+    step_timeout: Duration = 30.0
+    retry_delay: Duration = 5.0
+    slow_after: Duration = 1.0
 
 
 class InstanceSettings(BaseModel):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from pymongo import AsyncMongoClient
 
-from base04.testing.conformance.database import ADA, PEOPLE, DatabaseConformance, insert
+from base04.testing.conformance.database import ADA, PEOPLE, Another, DatabaseConformance, insert
 from base04_builtin.database import database_providers
 from base04_builtin.database.mongodb import MongoDatabaseManager
 from base04_builtin.database.mongodb.changes import Undo
@@ -46,9 +46,17 @@ async def people(manager: MongoDatabaseManager) -> MongoDatabaseManager:
 class TestMongodb(DatabaseConformance):
     capabilities = PROVIDER.capabilities
 
+    @pytest.fixture
+    def another(self, mongo_database: Place) -> Another:
+        return lambda: manager_of(mongo_settings(*mongo_database))
+
 
 class TestMongodbReplicaSet(DatabaseConformance):
     capabilities = PROVIDER.capabilities | {"transactions"}
+
+    @pytest.fixture
+    def another(self, mongo_database: Place) -> Another:
+        return lambda: manager_of(mongo_settings(*mongo_database, single_document_atomicity=False))
 
     @pytest.fixture
     async def manager(self, mongo_database: Place) -> AsyncIterator[MongoDatabaseManager]:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from base04.testing.conformance.database import ADA, PEOPLE, SqlConformance, insert
+from base04.testing.conformance.database import ADA, PEOPLE, Another, SqlConformance, insert
 from base04.testing.servers.postgres import PostgresServer
 from base04_builtin.database import database_providers
 from base04_builtin.database.postgresql import PostgresDatabaseManager, PostgresSettings
@@ -39,6 +39,10 @@ async def manager(postgres_url: str) -> AsyncIterator[PostgresDatabaseManager]:
 
 class TestPostgresql(SqlConformance):
     capabilities = PROVIDER.capabilities
+
+    @pytest.fixture
+    def another(self, postgres_url: str) -> Another:
+        return lambda: started(postgres_url)
 
 
 def run_python(code: str, *arguments: object) -> subprocess.Popen[str]:

@@ -9,12 +9,13 @@ import sys
 import textwrap
 import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from base04.testing.conformance.database import ADA, PEOPLE, SqlConformance, insert
+from base04.testing.conformance.database import ADA, PEOPLE, Another, SqlConformance, insert
 from base04_builtin.database import database_providers
 from base04_builtin.database.sqlite import SqliteDatabaseManager, SqliteSettings
 from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
@@ -36,16 +37,28 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "data" / "base04.sqlite3"
 
 
-@pytest.fixture
-async def manager(path: Path) -> AsyncIterator[SqliteDatabaseManager]:
+@asynccontextmanager
+async def running(path: Path) -> AsyncIterator[SqliteDatabaseManager]:
     database = SqliteDatabaseManager(SqliteSettings(path=path))
     await database.start()
-    yield database
-    await database.stop()
+    try:
+        yield database
+    finally:
+        await database.stop()
+
+
+@pytest.fixture
+async def manager(path: Path) -> AsyncIterator[SqliteDatabaseManager]:
+    async with running(path) as database:
+        yield database
 
 
 class TestSqlite(SqlConformance):
     capabilities = PROVIDER.capabilities
+
+    @pytest.fixture
+    def another(self, path: Path) -> Another:
+        return lambda: running(path)
 
 
 # Pool status is polled below (ASYNC110): threads announce to nobody that they have begun or ended.

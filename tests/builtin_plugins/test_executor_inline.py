@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from base04.testing.conformance.executor import ExecutorConformance, Performer, job
+from base04.testing.conformance.executor import Another, ExecutorConformance, Performer, job
 from base04_builtin.executor import executor_providers
 from base04_builtin.executor.inline import InlineExecutorManager
 from base04_builtin.executor.settings import InlineExecutorSettings
@@ -36,6 +36,10 @@ class TestConformance(ExecutorConformance):
     async def executor(self) -> AsyncIterator[ExecutorManager]:
         async with running() as manager:
             yield manager
+
+    @pytest.fixture
+    def another(self) -> Another:
+        return running
 
 
 async def test_what_is_more_than_may_wait_is_refused_and_health_says_so() -> None:

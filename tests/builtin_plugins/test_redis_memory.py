@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from base04.testing.conformance.redis import RedisConformance
+from base04.testing.conformance.redis import Another, RedisConformance
 from base04.testing.conformance.redis_scripts import ADD, TOUR, TOUR_ARGUMENTS, TOUR_REPLY, rounded
 from base04.testing.servers.redis import RedisServer
 from base04.testing.servers.resp import RespClient
@@ -54,6 +54,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RespClient]:
 
 class TestMemoryRedis(RedisConformance):
     capabilities = next(iter(redis_providers())).capabilities
+
+    @pytest.fixture
+    def another(self) -> Another:
+        return memory
 
 
 async def test_objects_live_as_long_as_the_store() -> None:

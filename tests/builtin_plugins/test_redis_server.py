@@ -11,6 +11,7 @@ import pytest
 
 from base04.testing.certificates import ThrowawayCA
 from base04.testing.conformance.rate_limiter import Another
+from base04.testing.conformance.redis import Another as AnotherRedis
 from base04.testing.conformance.redis import RedisConformance
 from base04.testing.servers.redis import RedisServer
 from base04.testing.servers.redis_groups import RedisCluster, SentinelGroup
@@ -57,6 +58,10 @@ class TestServerRedis(RedisConformance):
     @pytest.fixture
     def manager(self, server: ServerRedisManager) -> RedisManager:
         return server
+
+    @pytest.fixture
+    def another(self, settings: Kind) -> AnotherRedis:
+        return lambda: started(**settings)
 
 
 class TestGcraRateLimiterOnServer(GcraConformance):

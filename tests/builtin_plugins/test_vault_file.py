@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from base04.testing.conformance.vault import CANARY, VaultConformance
+from base04.testing.conformance.vault import CANARY, Another, VaultConformance
 from base04_builtin.vault import vault_providers
 from base04_builtin.vault.file import FileVaultManager, FileVaultSettings
 from base04_hookspecs.errors import ConfigurationError, ManagerUnavailable, NotFound
@@ -54,6 +54,10 @@ class TestFileVaultConformance(VaultConformance):
     async def manager(self, path: Path) -> AsyncIterator[FileVaultManager]:
         async with vault_at(path) as manager:
             yield manager
+
+    @pytest.fixture
+    def another(self, path: Path) -> Another:
+        return lambda: vault_at(path)
 
 
 def test_provider_is_the_default_and_can_watch() -> None:

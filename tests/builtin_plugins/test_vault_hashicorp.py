@@ -17,7 +17,7 @@ import pytest
 from hvac import Client
 from pydantic import ValidationError
 
-from base04.testing.conformance.vault import CANARY, VaultConformance
+from base04.testing.conformance.vault import CANARY, Another, VaultConformance
 from base04.testing.servers.vault import Role, VaultServer
 from base04_builtin.vault import vault_providers
 from base04_builtin.vault.hashicorp.settings import HashicorpVaultSettings
@@ -58,6 +58,10 @@ class TestHashicorpVaultConformance(VaultConformance):
     async def manager(self, some_vault: HashicorpVaultSettings) -> AsyncIterator[VaultManager]:
         async with manager_of(some_vault) as manager:
             yield manager
+
+    @pytest.fixture
+    def another(self, some_vault: HashicorpVaultSettings) -> Another:
+        return lambda: manager_of(some_vault)
 
 
 def test_provider_names_its_extra_and_is_no_default() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from base04.settings import (
 )
 from base04_hookspecs import host_hooks
 from base04_hookspecs.roles import ROLES
-from docs_kit import DOCS, EXAMPLES, Block, blocks, example_files, exchanges, is_generated, pages
+from docs_kit import DOCS, EXAMPLES, pages
 
 COMMANDS: dict[str, Any] = get_command(program).commands  # type: ignore[attr-defined]  # a group
 
@@ -41,61 +40,6 @@ SECTIONS: dict[str, type[BaseModel]] = {
 
 def written(name: str) -> str:
     return (DOCS / name).read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    "block",
-    [block for page in pages() if not is_generated(page) for block in blocks(page, "python", "yaml", "toml")],
-    ids=str,
-)
-def test_code_is_a_part_of_a_file_that_tests_run(block: Block) -> None:
-    files = [path for path in example_files() if block.text in path.read_text(encoding="utf-8")]
-    assert files, f"{block} is not a verbatim part of a file in docs/examples or sample_plugins:\n{block.text}"
-
-
-def _base04_commands(text: str) -> Iterator[list[str]]:
-    for line in text.replace("\\\n", " ").splitlines():
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-        lexer.whitespace_split = True
-        words: list[str] = []
-        for word in [*lexer, ";"]:
-            if set(word) <= set("|&;()<>"):
-                while words and re.match(r"[A-Z]\w*=", words[0]):
-                    del words[0]
-                if words and words[0] == "base04":
-                    yield words[1:]
-                words = []
-            else:
-                words.append(word)
-
-
-@pytest.mark.parametrize("block", [block for page in pages() for block in blocks(page, "sh", "console")], ids=str)
-def test_shell_blocks_use_commands_that_there_are(block: Block) -> None:
-    typed = block.text if block.language == "sh" else "\n".join(command for _, command, _ in exchanges([block]))
-    for words in _base04_commands(typed):
-        options = get_command(program).params
-        _check(words, COMMANDS, {flag for option in options for flag in getattr(option, "opts", ())}, block)
-
-
-def _check(words: list[str], commands: dict[str, Any], options: set[str], block: Block) -> None:
-    position = 0
-    while position < len(words) and words[position].startswith("-"):
-        assert words[position] in options, f"{block}: there is no option {words[position]}"
-        position += 1 if words[position] in ("--safe-mode", "--help", "-h") else 2
-    if position == len(words):
-        return
-    command = commands.get(words[position])
-    if command is None:  # a plugin's; the test of the page's sessions runs it
-        assert words[position] == "office", f"{block}: there is no command {words[position]!r}"
-        return
-    rest = words[position + 1 :]
-    if hasattr(command, "commands"):
-        _check(rest, command.commands, {"--help"}, block)
-        return
-    known = {"--help", "-h"} | {flag for option in command.params for flag in getattr(option, "opts", ())}
-    for word in rest:
-        if word.startswith("--"):
-            assert word.partition("=")[0] in known, f"{block}: there is no option {word}"
 
 
 def _leaf_commands(commands: dict[str, Any], above: str = "base04") -> Iterator[str]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+import yaml
 
 from base04 import AppManager
 from base04.provider_settings import provider_settings
@@ -34,6 +36,18 @@ def test_settings_are_accepted(file: Path, tmp_path: Path, monkeypatch: pytest.M
         document = put_in_secrets(node.document, dict.fromkeys(node.secrets, secret))
         assert provider_settings(node, document, tmp_path) is not None
     assert named
+
+
+def test_settings_name_the_servers_that_compose_starts() -> None:
+    services = yaml.safe_load((EXAMPLES / "compose" / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    settings = yaml.safe_load((SERVERS / "local.yaml").read_text(encoding="utf-8"))["managers"]
+    redis = urlsplit(settings["redis"]["server"]["url"])
+    postgres = urlsplit(settings["database"]["postgresql"]["url"])
+    given = services["postgres"]["environment"]
+    assert services["redis"]["ports"] == [f"{redis.netloc}:6379"]
+    assert services["postgres"]["ports"] == [f"{postgres.hostname}:{postgres.port}:5432"]
+    assert (postgres.username, postgres.password) == (given["POSTGRES_USER"], given["POSTGRES_PASSWORD"])
+    assert postgres.path == f"/{given['POSTGRES_DB']}"
 
 
 @pytest.mark.parametrize(

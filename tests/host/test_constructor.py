@@ -162,8 +162,8 @@ def test_load_class_takes_classes_and_strings(tmp_path: Path, monkeypatch: pytes
 
 MODULES = {
     "load_missing": ("import no_such_library", "No module named 'no_such_library'"),
-    "load_raises": ("raise RuntimeError('no luck')", "importing 'load_raises' raised RuntimeError('no luck')"),
-    "load_exits": ("raise SystemExit('bye')", "importing 'load_exits' raised SystemExit('bye')"),
+    "load_raises": ("raise RuntimeError('no luck')", "importing 'load_raises' raised RuntimeError: no luck"),
+    "load_exits": ("raise SystemExit('bye')", "importing 'load_exits' raised SystemExit: bye"),
     "load_lacks": ("Bulb = 1", "there is no 'load_lacks:Lamp'"),
     "load_number": ("Lamp = 1", "is not a Manager class"),
     "load_dict": ("Lamp = dict", "is not a Manager class"),

@@ -58,9 +58,9 @@ FAILING = {
         False,
     ),
     "wrong_signature": (
-        "from base04_hookspecs import hookimpl\n@hookimpl\ndef routes(request):\n    return []\n",
-        "PluginValidationError",
-        True,
+        "from base04_hookspecs import hookimpl\n@hookimpl\ndef routes(colour):\n    return []\n",
+        "The hook routes(colour) asks for 'colour'",
+        False,
     ),
     "not_a_provider": (
         "from base04_hookspecs import hookimpl\n@hookimpl\ndef redis_providers():\n    return ['memory']\n",

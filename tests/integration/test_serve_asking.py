@@ -55,7 +55,13 @@ def routes(app):
         who = require_permission("desk.read")
         return JSONResponse({"who": who.user_id, "visits": await app.get_manager("redis").incr("b04:desk")})
 
+    async def empty(request):
+        require_permission("desk.write")
+        return JSONResponse({"emptied": await app.get_manager("redis").delete("b04:desk")})
+
     yield Route("/desk", visits, methods=["POST"])
+    yield Route("/desk", empty, methods=["DELETE"])
+    yield Route("/desk", visits, methods=["GET", "POST"])
 
 
 desk = typer.Typer(name="desk")
@@ -124,6 +130,14 @@ def test_route_finds_managers_and_asks_for_a_permission(server: Server) -> None:
         refused = stranger.post("/desk", headers={"x-api-key": key})
         assert (refused.status_code, refused.json()["missing"]) == (403, ["desk.read"])
         assert admin.post("/desk").json() == {"who": "admin", "visits": 1}
+
+
+def test_routes_of_one_path_answer_methods_of_their_own(server: Server) -> None:
+    with server.admin() as admin:
+        assert admin.post("/desk").json()["visits"] == 1
+        assert admin.delete("/desk").json() == {"emptied": True}
+        refused = admin.get("/desk")  # its route has a method that is taken
+        assert (refused.status_code, refused.headers["allow"]) == (405, "DELETE, POST")
 
 
 def test_command_asks_the_host_that_runs(server: Server) -> None:

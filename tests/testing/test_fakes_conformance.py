@@ -68,6 +68,20 @@ def declared(providers: Callable[[], Any]) -> frozenset[str]:
     return found[0].capabilities
 
 
+def another(role: str, folder: Path, **settings: Any) -> Callable[[], AbstractAsyncContextManager[Any]]:
+    """Return what starts one more fake in the same folder, and stops it."""
+
+    @asynccontextmanager
+    async def make() -> AsyncIterator[Any]:
+        fakes = MakeFake(lambda: folder, {role: settings})
+        try:
+            yield await fakes(role)
+        finally:
+            await fakes.close()
+
+    return make
+
+
 class TestFakeRedis(RedisConformance):
     capabilities = declared(redis_providers)
 
@@ -75,21 +89,35 @@ class TestFakeRedis(RedisConformance):
     def manager(self, fake_redis: FakeRedis) -> FakeRedis:
         return fake_redis
 
+    @pytest.fixture
+    def another(self, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        return another("redis", tmp_path)
+
 
 class TestFakeDatabase(SqlConformance):
     capabilities = declared(database_providers)
 
     @pytest.fixture
-    def manager(self, fake_database: FakeDatabase) -> FakeDatabase:
-        return fake_database
+    async def manager(self, make_fake: MakeFake, tmp_path: Path) -> FakeDatabase:
+        fake: FakeDatabase = await make_fake("database", folder=tmp_path)
+        return fake
+
+    @pytest.fixture
+    def another(self, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        return another("database", tmp_path)
 
 
 class TestFakeVault(VaultConformance):
     capabilities = declared(vault_providers)
 
     @pytest.fixture
-    def manager(self, fake_vault: FakeVault) -> FakeVault:
-        return fake_vault
+    async def manager(self, make_fake: MakeFake, tmp_path: Path) -> FakeVault:
+        fake: FakeVault = await make_fake("vault", folder=tmp_path)
+        return fake
+
+    @pytest.fixture
+    def another(self, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        return another("vault", tmp_path)
 
 
 class TestFakeHooks(HooksConformance):
@@ -140,18 +168,7 @@ class TestFakeRateLimiter(RateLimiterConformance):
 
     @pytest.fixture
     def another(self, tmp_path: Path) -> Another:
-        @asynccontextmanager
-        async def make() -> AsyncIterator[RateLimiterManager]:
-            fakes = MakeFake(lambda: tmp_path, {"rate_limiter": {"limits": CONFIGURED, "auto_ban": AUTO_BAN}})
-            try:
-                yield cast("RateLimiterManager", await fakes("rate_limiter"))
-            finally:
-                await fakes.close()
-
-        def another() -> AbstractAsyncContextManager[RateLimiterManager]:
-            return make()
-
-        return another
+        return another("rate_limiter", tmp_path, limits=CONFIGURED, auto_ban=AUTO_BAN)
 
     @pytest.fixture
     async def manager(self, another: Another) -> AsyncIterator[RateLimiterManager]:
@@ -169,6 +186,10 @@ class TestFakeExecutor(ExecutorConformance):
     @pytest.fixture
     def executor(self, fake_executor: FakeExecutor) -> FakeExecutor:
         return fake_executor
+
+    @pytest.fixture
+    def another(self, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Any]]:
+        return another("executor", tmp_path, size=1)
 
 
 class TestFakeModule(ModuleConformance):

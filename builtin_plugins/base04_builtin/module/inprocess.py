@@ -18,14 +18,17 @@ class InprocessModuleManager(ModuleManager):
         self._app = app
 
     async def health_check(self) -> HealthReport:
-        """Report how many plugins there are; degraded while one of them has failed."""
+        """Report how many plugins there are; degraded while one of them has failed or is not ready."""
         modules = self._app.list_plugins()
-        failed = [module["name"] for module in modules if module["status"] == "failed"]
+        failed = sorted(module["name"] for module in modules if module["status"] == "failed")
+        waiting = sorted(module["name"] for module in modules if module.get("not_ready"))
+        told = [f"{what}: {', '.join(names)}" for what, names in (("failed", failed), ("not ready", waiting)) if names]
         return health_report(
-            "degraded" if failed else "healthy",
-            f"failed: {', '.join(sorted(failed))}" if failed else "all plugins could be loaded",
+            "degraded" if told else "healthy",
+            "; ".join(told) or "all plugins could be loaded",
             errors=len(failed),
             modules=len(modules),
+            not_ready=len(waiting),
         )
 
     async def list_modules(self) -> list[ModuleInfo]:

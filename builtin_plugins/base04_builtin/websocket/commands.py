@@ -12,14 +12,13 @@ from base04_builtin.callbacks import call
 from base04_builtin.websocket import messages
 from base04_builtin.websocket.authentication import Authentication
 from base04_builtin.websocket.authorization import RoomRules
+from base04_builtin.websocket.calls import ActionCalls
 from base04_builtin.websocket.codes import Refusal
 from base04_builtin.websocket.connection import Connection, describe
 from base04_builtin.websocket.faults import refusal_for
 from base04_builtin.websocket.hub import Hub
 from base04_builtin.websocket.settings import NativeSettings
 from base04_hookspecs import current_request
-from base04_hookspecs.action_discovery import RunAction
-from base04_hookspecs.errors import ManagerUnavailable
 from base04_hookspecs.websocket import EventHandler
 
 _log = structlog.get_logger()
@@ -32,12 +31,11 @@ class Commands:
 
     def __init__(self, settings: NativeSettings, authentication: Authentication, rules: RoomRules, hub: Hub) -> None:
         self.handlers: dict[str, EventHandler] = {}
-        self.run_action: RunAction | None = None
+        self.calls = ActionCalls(settings.max_calls_per_connection)
         self._settings = settings
         self._authentication = authentication
         self._rules = rules
         self._hub = hub
-        self._calls: set[asyncio.Task[None]] = set()
         self._builtin: Final[Mapping[str, Callable[[Connection, Message], Awaitable[Any]]]] = {
             "join": self._join,
             "leave": self._leave,
@@ -135,44 +133,16 @@ class Commands:
         action = messages.read_name(message, "action")
         args = messages.read_object(message, "args")
         await self._authentication.require_current(connection)
-        if self.run_action is None:
-            raise ManagerUnavailable("Actions cannot be called yet: the host is starting.")
-        if connection.calls >= self._settings.max_calls_per_connection:
-            raise Refusal(
-                "too_many_calls",
-                f"{connection.calls} calls of this connection are running: wait until one has been answered.",
-            )
-        connection.calls += 1
-        # A call may take long, and the messages behind it are not to wait for it.
-        task = asyncio.get_running_loop().create_task(
-            self._run(connection, self.run_action, action, args, message_id), name=f"websocket call {action}"
-        )
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
 
-    async def _run(
-        self, connection: Connection, run: RunAction, action: str, args: Message, message_id: messages.MessageId
-    ) -> None:
-        try:
-            result = await run(action, args)
-            if message_id is not None:
-                connection.send(messages.ack(message_id, result))
-        except Exception as exc:  # noqa: BLE001 - refuse() logs whatever is not meant for callers
-            refuse(connection, message_id, exc)
-        finally:
-            connection.calls -= 1
+        async def answer(result: Awaitable[Any]) -> None:
+            try:
+                found = await result
+                if message_id is not None:
+                    connection.send(messages.ack(message_id, found))
+            except Exception as exc:  # noqa: BLE001 - refuse() logs whatever is not meant for callers
+                refuse(connection, message_id, exc)
 
-    async def calls_done(self, timeout_s: float) -> None:
-        """Wait for the calls that are running, those that others made meanwhile not included."""
-        if self._calls:
-            await asyncio.wait(tuple(self._calls), timeout=timeout_s)
-
-    async def stop(self) -> None:
-        """Cancel the calls that are still running."""
-        calls = tuple(self._calls)
-        for task in calls:
-            task.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
+        self.calls.begin(connection, action, args, answer)
 
 
 _PONG: Final = messages.encode({"type": "pong"})

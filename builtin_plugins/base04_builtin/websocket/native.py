@@ -69,7 +69,7 @@ class NativeWebSocketManager(WebSocketManager):
         """Close what is still connected and leave nothing running."""
         self._registry.accepting = False
         await self._patrol.stop()
-        await self._commands.stop()
+        await self._commands.calls.stop()
         for connection in self._registry.connections():
             connection.close(CloseCode.SERVICE_RESTART, "the server stops")
         await self._emptied()
@@ -110,7 +110,7 @@ class NativeWebSocketManager(WebSocketManager):
 
     def bind(self, run_action: RunAction) -> None:
         """Take the way in to actions."""
-        self._commands.run_action = run_action
+        self._commands.calls.run_action = run_action
 
     def bind_authorizers(self, authorizers: Iterable[RoomAuthorizer]) -> None:
         """Take the plugins' decisions on rooms, in order."""
@@ -191,7 +191,7 @@ class NativeWebSocketManager(WebSocketManager):
         self._registry.accepting = False
         for connection in self._registry.sessions():
             connection.send(messages.reconnect(random.uniform(0, self._settings.reconnect_spread)))  # noqa: S311 - no secret
-        await self._commands.calls_done(self._settings.drain_timeout)
+        await self._commands.calls.done(self._settings.drain_timeout)
         connections = self._registry.connections()
         pause = min(_DRAIN_STEP_S, self._settings.drain_spread / max(1, len(connections)))
         for connection in connections:

@@ -41,7 +41,25 @@ class RoomSettings(ManagerSettings):
     message_burst: Annotated[int, Field(ge=1)] = 10
 
 
-class NativeSettings(ManagerSettings):
+class ConnectionSettings(ManagerSettings):
+    """What every provider limits of connections."""
+
+    allowed_origins: tuple[Origin, ...] = ("self",)
+    auth_timeout: Duration = 10.0
+    max_connections: Annotated[int, Field(ge=1)] = 10_000
+    max_rooms_per_connection: Annotated[int, Field(ge=1)] = 100
+    max_calls_per_connection: Annotated[int, Field(ge=1)] = 16
+    max_message_bytes: Annotated[int, Field(ge=128)] = 65_536
+    message_rate: Annotated[float, Field(gt=0)] = 50.0
+    message_burst: Annotated[int, Field(ge=1)] = 100
+    send_queue_messages: Annotated[int, Field(ge=1)] = 256
+    close_timeout: Duration = 5.0
+    drain_spread: Duration | Literal[0] = 5.0
+    drain_timeout: Duration | Literal[0] = 10.0
+    reconnect_spread: Duration | Literal[0] = 10.0
+
+
+class NativeSettings(ConnectionSettings):
     """Limits of the WebSocket endpoint; all times are in seconds, or written like ``5s`` or ``2m``.
 
     ``path`` is where ``initialize`` adds the endpoint; the host itself serves it at ``/ws``. ``allowed_origins``
@@ -61,22 +79,9 @@ class NativeSettings(ManagerSettings):
     """
 
     path: Annotated[str, Field(pattern=r"^/")] = "/ws"
-    allowed_origins: tuple[Origin, ...] = ("self",)
-    auth_timeout: Duration = 10.0
-    max_connections: Annotated[int, Field(ge=1)] = 10_000
-    max_rooms_per_connection: Annotated[int, Field(ge=1)] = 100
-    max_calls_per_connection: Annotated[int, Field(ge=1)] = 16
-    max_message_bytes: Annotated[int, Field(ge=128)] = 65_536
-    message_rate: Annotated[float, Field(gt=0)] = 50.0
-    message_burst: Annotated[int, Field(ge=1)] = 100
-    send_queue_messages: Annotated[int, Field(ge=1)] = 256
     send_queue_bytes: Annotated[int, Field(ge=1024)] = 1_048_576
     send_timeout: Duration = 20.0
-    close_timeout: Duration = 5.0
     revocation_interval: Duration | Literal[0] = 0.5
-    drain_spread: Duration | Literal[0] = 5.0
-    drain_timeout: Duration | Literal[0] = 10.0
-    reconnect_spread: Duration | Literal[0] = 10.0
     rooms: tuple[RoomSettings, ...] = ()
     dynamic_rooms: bool = True
     history_messages: HistoryMessages = 100

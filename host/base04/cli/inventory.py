@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
+from base04.cli.plugin_report import described, found_plugins, status, write_troubles
 from base04.cli.session import Session
 
 if TYPE_CHECKING:
@@ -23,12 +24,13 @@ def add_to(program: typer.Typer) -> None:
 
 def plugins(
     ctx: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="Show this one, with all that is wrong with it.")] = None,
     as_json: JSONOption = False,
     requirements: Annotated[
         bool, typer.Option("--requirements", help="Print what brings those that take part, for `pip install -r`.")
     ] = False,
 ) -> None:
-    """List the plugins that are installed, with what they offer; failed ones with their tracebacks."""
+    """List the plugins that are installed, with what they offer and what is wrong with them."""
     session: Session = ctx.obj
     manager = session.manager()
     if requirements:
@@ -36,25 +38,23 @@ def plugins(
 
         sys.stdout.write("".join(f"{line}\n" for line in pinned(manager.blueprint)))
         return
-    found = manager.list_plugins()
+    found = found_plugins(session, manager, name)
     if as_json:
         print_json({"plugins": found})
-        return
-    rows = (
-        (
-            item["name"],
-            item["status"],
-            _origin(item),
-            _offers(item),
-        )
-        for item in found
-    )
-    print_table(("plugin", "status", "from", "offers"), rows, empty="There are no plugins.")
-    for item in found:
-        if item["reason"]:
-            sys.stdout.write(f"\n{item['name']}: {item['reason']}\n{item['error']}")
-        for warning in item.get("warnings", ()):
-            sys.stdout.write(f"\n{item['name']}: {warning}\n")
+    elif name is not None:
+        sys.stdout.write("".join(f"{line}\n" for line in described(found[0])))
+    else:
+        columns = ("plugin", "status", "from", "offers", "loaded in")
+        rows = ((item["name"], status(item), _origin(item), _offers(item), _milliseconds(item)) for item in found)
+        print_table(columns, rows, empty="There are no plugins.")
+        for item in found:
+            if item["reason"]:
+                sys.stdout.write(f"\n{item['name']}: {item['reason']}\n{item['error']}")
+        write_troubles(found)
+
+
+def _milliseconds(item: Any) -> str:
+    return f"{(item['load_time'] + item.get('collect_time', 0.0)) * 1000:.0f} ms"
 
 
 def _origin(item: Any) -> str:

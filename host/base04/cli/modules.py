@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
+from base04.cli.plugin_report import described, status, write_troubles
 from base04.cli.session import Session
 
 group = typer.Typer(help="List plugins, look at one, switch it on or off.", no_args_is_help=True)
@@ -28,11 +29,9 @@ def list_modules(ctx: typer.Context, as_json: JSONOption = False) -> None:
     if as_json:
         print_json({"modules": found})
         return
-    rows = ((item["name"], item["status"], item["source"], ", ".join(item["contributes"]["running"])) for item in found)
+    rows = ((item["name"], status(item), item["source"], ", ".join(item["contributes"]["running"])) for item in found)
     print_table(("plugin", "status", "source", "provides now"), rows, empty="There are no plugins.")
-    for item in found:
-        for warning in item.get("warnings", ()):
-            sys.stdout.write(f"\n{item['name']}: {warning}\n")
+    write_troubles(found)
 
 
 @group.command()
@@ -43,22 +42,7 @@ def show(ctx: typer.Context, name: str, as_json: JSONOption = False) -> None:
     if as_json:
         print_json(module)
         return
-    sys.stdout.write("".join(f"{line}\n" for line in _described(module)))
-
-
-def _described(module: dict[str, Any]) -> Iterator[str]:
-    origin = f"{module['distribution']} {module['version']}".strip() or module["target"]
-    yield f"{module['name']}: {module['status']}, from {origin}"
-    for kind, items in module["contributes"].items():
-        if items:
-            yield f"  {kind}: {', '.join(items)}"
-    yield f"  health: {module['health']['status']}, {module['health']['details']}"
-    if module["reason"]:
-        yield f"  reason: {module['reason']}"
-    for warning in module.get("warnings", ()):
-        yield f"  warning: {warning}"
-    if module["error"]:
-        yield module["error"].rstrip()
+    sys.stdout.write("".join(f"{line}\n" for line in described(module)))
 
 
 @group.command()

@@ -30,6 +30,7 @@ from base04.cli import (
 )
 from base04.cli.session import Session
 from base04.errors import SettingsError
+from base04.isolation import plugin_code, pressed
 from base04_hookspecs.errors import Base04Error
 
 _log = structlog.get_logger()
@@ -72,8 +73,11 @@ def _plugin_commands(session: Session, taken: Iterable[str]) -> dict[str, Any]:
     groups: dict[str, Any] = dict.fromkeys(taken)
     for plugin, application in collect_commands(session.manager().discovery):
         try:
-            group = get_group(application)
-        except Exception as error:  # noqa: BLE001 - a plugin's commands never break the host's own; it is reported
+            with plugin_code():
+                group = get_group(application)
+        except BaseException as error:  # a plugin's commands never break the host's own
+            if pressed(error):
+                raise
             _log.error("a plugin's commands are left out", plugin=plugin, error=repr(error))
             continue
         if groups.setdefault(group.name or plugin, group) is not group:

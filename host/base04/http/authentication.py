@@ -10,10 +10,11 @@ from starlette.types import Scope
 
 from base04.generation import Generation
 from base04.http.challenge import InvalidRequest
+from base04.isolation import escapes
 from base04.limits import check_own_limits
 from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.context import ANONYMOUS, LOCAL, Principal
-from base04_hookspecs.errors import AuthenticationError, InvalidApiKey, InvalidToken, NotSupported
+from base04_hookspecs.errors import AuthenticationError, Base04Error, InvalidApiKey, InvalidToken, NotSupported
 from base04_hookspecs.host_hooks import Credentials
 from base04_hookspecs.jwt import JWTManager
 
@@ -172,7 +173,14 @@ class Authentication:
         client = scope.get("client")
         credentials = Credentials(headers, client[0] if client else None)
         for authenticator in self._authenticators:
-            principal = await authenticator(credentials)
+            try:
+                principal = await authenticator(credentials)
+            except Base04Error:
+                raise
+            except BaseException as error:
+                if not escapes(error):
+                    self._generation.contributions.blame("authenticate", authenticator, error)
+                raise
             if principal is not None:
                 check_own_limits(principal)
                 return principal

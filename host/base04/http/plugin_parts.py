@@ -2,36 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
-from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
+from base04.contributions import Contributions
+from base04.isolation import pressed
+
 _HOST: Final = "Base04"
+
+_ALL_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 
 _log = structlog.get_logger()
 
 
-def admitted_routes(offered: Iterable[tuple[str, BaseRoute]], own: Sequence[Route]) -> list[BaseRoute]:
-    """Return the plugins' routes; one whose path is taken is refused, and who has it is named in the log."""
-    taken: dict[str, str] = {route.path: _HOST for route in own} | {"/ws": _HOST}
-    admitted: list[BaseRoute] = []
-    for plugin, route in offered:
-        if not isinstance(route, BaseRoute):
-            _log.error("a plugin's route is refused, it is not a Starlette route", plugin=plugin, route=repr(route))
-            continue
-        path = getattr(route, "path", None)  # a Host route has none, and takes no path
-        owner = None if path is None else taken.get(path) or (_HOST if _covered(path, own) else None)
-        if owner is not None:
-            _log.error("a plugin's route is refused, its path is taken", plugin=plugin, path=path, owner=owner)
-            continue
-        if path is not None:
-            taken[path] = f"plugin {plugin}"
-        admitted.append(route)
-    return admitted
+class PluginRoutes:
+    """The plugins' routes; one whose path is taken is refused, and who has it is named in the log.
+
+    A plugin may have several routes of one path that answer other methods.
+    """
+
+    def __init__(self, contributions: Contributions, own: Sequence[Route]) -> None:
+        self._contributions, self._own = contributions, own
+        self.admitted: list[BaseRoute] = []
+        taken: dict[str, str] = {route.path: _HOST for route in own} | {"/ws": _HOST}
+        answered: dict[str, set[str]] = {}
+        for plugin, route in contributions.routes:
+            if not isinstance(route, BaseRoute):
+                _log.error("a plugin's route is refused, it is not a Starlette route", plugin=plugin, route=repr(route))
+                continue
+            path = getattr(route, "path", None)  # a Host route has none, and takes no path
+            owner = None if path is None else taken.get(path) or (_HOST if _covered(path, own) else None)
+            methods = getattr(route, "methods", None) or set()
+            if owner == f"plugin {plugin}" and methods and path is not None and methods.isdisjoint(answered[path]):
+                owner = None  # another method of its own path
+            if owner is not None:
+                _log.error("a plugin's route is refused, its path is taken", plugin=plugin, path=path, owner=owner)
+                continue
+            if path is not None:
+                taken[path] = f"plugin {plugin}"
+                answered.setdefault(path, set()).update(methods or _ALL_METHODS)
+            self.admitted.append(route)
+
+    def blame(self, kind: str, method: str, path: str, error: BaseException) -> None:
+        """Keep what came out of the router with the plugin whose route it was, where it was one."""
+        probe: dict[str, Any] = {"type": kind, "path": path, "method": method, "headers": [], "root_path": ""}
+        if any(route.matches(dict(probe))[0] is Match.FULL for route in self._own):
+            return
+        for route in self.admitted:
+            if route.matches(dict(probe))[0] is Match.FULL:
+                self._contributions.blame("routes", route, error)
+                return
 
 
 def _covered(path: str, own: Sequence[Route]) -> bool:
@@ -39,11 +63,26 @@ def _covered(path: str, own: Sequence[Route]) -> bool:
     return any(route.matches(probe)[0] is not Match.NONE for route in own)
 
 
-def wrapped(app: ASGIApp, middleware: Sequence[Middleware]) -> ASGIApp:
+def wrapped(app: ASGIApp, contributions: Contributions) -> ASGIApp:
     """Put the plugins' middleware around an application, the first outermost; one that cannot be made is left out."""
-    for item in reversed(middleware):
+    for item in reversed(contributions.middleware):
         try:
-            app = item.cls(app, *item.args, **item.kwargs)
-        except Exception:  # noqa: BLE001 - what a plugin brings never keeps the host from serving; it is reported
-            _log.exception("a plugin's middleware is left out, it cannot be made", middleware=repr(item))
+            made = item.cls(app, *item.args, **item.kwargs)
+            if not callable(made):
+                raise TypeError(f"It made {made!r}, which is no ASGI application.")
+            app = made
+        except BaseException as error:
+            if pressed(error):
+                raise
+            plugin = contributions.blame("middleware", item, error)
+            _log.exception(
+                "a plugin's middleware is left out, it cannot be made", plugin=plugin, middleware=_shown(item)
+            )
     return app
+
+
+def _shown(item: object) -> str:
+    try:
+        return repr(item)
+    except BaseException:  # noqa: BLE001 - a plugin's object may do anything when it is looked at
+        return type(item).__qualname__

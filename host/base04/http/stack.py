@@ -32,8 +32,9 @@ from base04.http import (
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.openapi import routes as openapi_routes
-from base04.http.plugin_parts import admitted_routes, wrapped
+from base04.http.plugin_parts import PluginRoutes, wrapped
 from base04.http.problems import internal_error, problem_of, respond, stopping
+from base04.isolation import escapes
 from base04.limits import ADDRESS
 from base04.telemetry.origin import forget_origin, note_origin
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
@@ -55,7 +56,7 @@ _log = structlog.get_logger()
 def build_stack(generation: Generation, app: AppManager) -> ASGIApp:
     """Compile what serves a generation: the host's own layers outside, then the plugins' middleware, then dispatch."""
     frame = Frame if app.telemetry is None else app.telemetry.frame
-    return frame(wrapped(Dispatch(generation, app), generation.contributions.middleware), app)
+    return frame(wrapped(Dispatch(generation, app), generation.contributions), app)
 
 
 class Frame:
@@ -78,8 +79,10 @@ class Frame:
                 raise
             # The host's own server does not wait any longer, and above this there is nobody but that server.
             await respond(stopping(exchange.request_id), scope, receive, exchange.send)
-        except Exception as error:
-            answer = problem_of(error, exchange.request_id)
+        except BaseException as error:
+            if escapes(error):
+                raise
+            answer = problem_of(error, exchange.request_id) if isinstance(error, Exception) else None
             if answer is None or exchange.answered:
                 _log.exception("a request failed", request_id=exchange.request_id, path=scope["path"])
             if exchange.answered:
@@ -133,7 +136,8 @@ class Dispatch:
         self._below = tuple(place for place in sockets if place.endswith("/"))
         self._run_action = actions.ActionEndpoint(generation, self._gate, app)
         own = host_routes(generation, app, self._gate)
-        self._router = Router([*own, *admitted_routes(generation.contributions.routes, own)], default=_no_such_path)
+        self._plugins = PluginRoutes(generation.contributions, own)
+        self._router = Router([*own, *self._plugins.admitted], default=_no_such_path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -182,7 +186,14 @@ class Dispatch:
         scope["base04.context"] = context
         with use_request(context):
             await self._gate.count(levels, context, exchange, path)
-            await self._router(scope, receive, send)
+            try:
+                await self._router(scope, receive, send)
+            except (Base04Error, HTTPException, ClientDisconnect):
+                raise
+            except BaseException as error:
+                if not escapes(error):
+                    self._plugins.blame(scope["type"], scope.get("method", "GET"), path, error)
+                raise
 
     async def _serve_websocket(
         self, path: str, client_ip: str | None, exchange: Exchange, scope: Scope, receive: Receive, send: Send

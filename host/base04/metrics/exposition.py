@@ -22,6 +22,7 @@ from base04.metrics.counts import BUCKETS_S, Durations
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
+    from base04.contributions import Contributions
     from base04.generation import Generation
 
 _STATUS: Final = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
@@ -128,16 +129,17 @@ def exposition(app: AppManager, generation: Generation) -> bytes:
     PlatformCollector(registry=registry)
     written = [generate_latest(registry)]
     for plugin, collector in generation.contributions.metrics:
-        written.append(_of_plugin(plugin, collector))
+        written.append(_of_plugin(plugin, collector, generation.contributions))
     return b"".join(written)
 
 
-def _of_plugin(plugin: str, collector: Any) -> bytes:
+def _of_plugin(plugin: str, collector: Any, contributions: Contributions) -> bytes:
     """Return what a plugin adds; one that fails is reported, and adds nothing."""
     registry = CollectorRegistry(auto_describe=False)
     try:
         registry.register(collector)
         return bytes(generate_latest(registry))
-    except Exception:  # noqa: BLE001 - what a plugin brings never hides what the others tell; it is reported
+    except BaseException as error:  # noqa: BLE001 - what a plugin brings never hides what the others tell; it is reported
+        contributions.blame("metrics", collector, error)
         _log.exception("the metrics of a plugin are left out", plugin=plugin)
         return b""

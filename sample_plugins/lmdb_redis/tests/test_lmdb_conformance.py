@@ -6,22 +6,24 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from base04_lmdb_redis.manager import LmdbRedisManager
 from base04_lmdb_redis.plugin import redis_providers
-from base04_lmdb_redis.settings import LmdbRedisSettings
+from lmdb_kit import started
 
-from base04.testing.conformance.redis import RedisConformance
+from base04.testing.conformance.redis import Another, RedisConformance
+from base04_hookspecs.redis import RedisManager
 
 (OFFERED,) = redis_providers()
 
 
 @pytest.fixture(params=["fast", "durable"])
-async def manager(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[LmdbRedisManager]:
-    settings = LmdbRedisSettings(path=tmp_path / "store", durable=request.param == "durable", timeout=60.0)
-    manager = LmdbRedisManager(settings)
-    await manager.start()
-    yield manager
-    await manager.stop()
+def another(tmp_path: Path, request: pytest.FixtureRequest) -> Another:
+    return lambda: started(tmp_path / "store", durable=request.param == "durable")
+
+
+@pytest.fixture
+async def manager(another: Another) -> AsyncIterator[RedisManager]:
+    async with another() as manager:
+        yield manager
 
 
 class TestConformance(RedisConformance):

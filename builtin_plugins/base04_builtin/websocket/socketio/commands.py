@@ -11,6 +11,7 @@ import structlog
 from base04_builtin.callbacks import call, is_cancellation
 from base04_builtin.websocket.authentication import Authentication
 from base04_builtin.websocket.authorization import RoomRules
+from base04_builtin.websocket.calls import ActionCalls
 from base04_builtin.websocket.codes import CloseCode, ConnectionEnds, Refusal
 from base04_builtin.websocket.connection import describe
 from base04_builtin.websocket.faults import refusal_for
@@ -21,9 +22,7 @@ from base04_builtin.websocket.socketio.rooms import Rooms
 from base04_builtin.websocket.socketio.session import Session, serving
 from base04_builtin.websocket.socketio.settings import SocketIOSettings
 from base04_hookspecs import RequestContext, current_request
-from base04_hookspecs.action_discovery import RunAction
 from base04_hookspecs.context import use_request
-from base04_hookspecs.errors import ManagerUnavailable
 from base04_hookspecs.websocket import EventHandler
 
 _log = structlog.get_logger()
@@ -39,12 +38,11 @@ class Commands:
         self, settings: SocketIOSettings, authentication: Authentication, rules: RoomRules, rooms: Rooms
     ) -> None:
         self.handlers: dict[str, EventHandler] = {}
-        self.run_action: RunAction | None = None
+        self.calls = ActionCalls(settings.max_calls_per_connection)
         self._settings = settings
         self._authentication = authentication
         self._rules = rules
         self._rooms = rooms
-        self._calls: set[asyncio.Task[None]] = set()
         self._builtin: Final[Mapping[str, Command]] = {
             "auth": self._renew,
             "join": self._join,
@@ -74,18 +72,6 @@ class Commands:
             serving.reset(marker)
         if answer is not None:
             await reply(answer)
-
-    async def calls_done(self, timeout_s: float) -> None:
-        """Wait for the calls that are running, those that others made meanwhile not included."""
-        if self._calls:
-            await asyncio.wait(tuple(self._calls), timeout=timeout_s)
-
-    async def stop(self) -> None:
-        """Cancel the calls that are still running."""
-        calls = tuple(self._calls)
-        for task in calls:
-            task.cancel()
-        await asyncio.gather(*calls, return_exceptions=True)
 
     async def _guarded(self, session: Session, work: Awaitable[Answer | None]) -> Answer | None:
         try:
@@ -170,31 +156,16 @@ class Commands:
         action = read_name(message, "action")
         args = read_object(message, "args")
         await self._authentication.require_current(session)
-        if self.run_action is None:
-            raise ManagerUnavailable("Actions cannot be called yet: the host is starting.")
-        if session.calls >= self._settings.max_calls_per_connection:
-            raise Refusal(
-                "too_many_calls",
-                f"{session.calls} calls of this connection are running: wait until one has been answered.",
-            )
-        session.calls += 1
-        # A call may take long, and the events behind it are not to wait for it.
-        task = asyncio.get_running_loop().create_task(
-            self._run(session, self.run_action, action, args, reply), name=f"socketio call {action}"
-        )
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
 
-    async def _run(self, session: Session, run: RunAction, action: str, args: Mapping[str, Any], reply: Reply) -> None:
-        async def result() -> Answer:
-            return {"result": await run(action, args)}
+        async def answer(result: Awaitable[Any]) -> None:
+            async def answered() -> Answer:
+                return {"result": await result}
 
-        try:
-            answer = await self._guarded(session, result())
-            if answer is not None:
-                await reply(answer)
-        finally:
-            session.calls -= 1
+            found = await self._guarded(session, answered())
+            if found is not None:
+                await reply(found)
+
+        self.calls.begin(session, action, args, answer)
 
 
 def _object(data: Any) -> Mapping[str, Any]:

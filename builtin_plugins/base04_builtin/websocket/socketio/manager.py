@@ -92,7 +92,7 @@ class SocketIOWebSocketManager(WebSocketManager):
         """Close what is still connected and leave nothing running."""
         self._serving.accepting = False
         await self._patrol.stop()
-        await self._commands.stop()
+        await self._commands.calls.stop()
         self._connections.close_all(CloseCode.SERVICE_RESTART, "the server stops")
         await self._connections.emptied()
         await self._server.eio.end_tasks()
@@ -129,7 +129,7 @@ class SocketIOWebSocketManager(WebSocketManager):
 
     def bind(self, run_action: RunAction) -> None:
         """Take the way in to actions."""
-        self._commands.run_action = run_action
+        self._commands.calls.run_action = run_action
 
     def bind_authorizers(self, authorizers: Iterable[RoomAuthorizer]) -> None:
         """Take the plugins' decisions on rooms, in order."""
@@ -196,7 +196,7 @@ class SocketIOWebSocketManager(WebSocketManager):
         for session in self._connections.sessions():
             after = random.uniform(0, self._settings.reconnect_spread)  # noqa: S311 - no secret
             await self._server.emit("reconnect", {"after": after}, to=session.sid, ignore_queue=True)
-        await self._commands.calls_done(self._settings.drain_timeout)
+        await self._commands.calls.done(self._settings.drain_timeout)
         sessions = self._connections.sessions()
         pause = min(_DRAIN_STEP_S, self._settings.drain_spread / max(1, len(sessions)))
         for session in sessions:

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from base04_builtin.websocket.settings import Origin
-from base04_hookspecs.settings import Duration, ManagerSettings
+from base04_builtin.websocket.settings import ConnectionSettings
+from base04_hookspecs.settings import Duration
 
 
-class SocketIOSettings(ManagerSettings):
+class SocketIOSettings(ConnectionSettings):
     """Limits of the Socket.IO endpoint; all times are in seconds, or written like ``5s`` or ``2m``.
 
     ``path`` is where the endpoint is and ends in ``/``; ``/socket.io/`` is where clients look unless told otherwise.
@@ -27,20 +27,7 @@ class SocketIOSettings(ManagerSettings):
 
     path: Annotated[str, Field(pattern=r"^/.*[^/]/$")] = "/socket.io/"
     transports: Annotated[tuple[Literal["websocket", "polling"], ...], Field(min_length=1)] = ("websocket", "polling")
-    allowed_origins: tuple[Origin, ...] = ("self",)
-    auth_timeout: Duration = 10.0
-    max_connections: Annotated[int, Field(ge=1)] = 10_000
-    max_rooms_per_connection: Annotated[int, Field(ge=1)] = 100
-    max_calls_per_connection: Annotated[int, Field(ge=1)] = 16
-    max_message_bytes: Annotated[int, Field(ge=128)] = 65_536
-    message_rate: Annotated[float, Field(gt=0)] = 50.0
-    message_burst: Annotated[int, Field(ge=1)] = 100
-    send_queue_messages: Annotated[int, Field(ge=1)] = 256
-    close_timeout: Duration = 5.0
     ping_interval: Duration = 25.0
     ping_timeout: Duration = 20.0
     revocation_interval: Duration | Literal[0] = 10.0
     channel: Annotated[str, Field(min_length=1)] = "socketio"
-    drain_spread: Duration | Literal[0] = 5.0
-    drain_timeout: Duration | Literal[0] = 10.0
-    reconnect_spread: Duration | Literal[0] = 10.0

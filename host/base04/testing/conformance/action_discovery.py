@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.app import ActionPackSource, ActionSource, AppManager
 from base04_hookspecs.context import Principal
@@ -85,13 +86,11 @@ class RecordingHost:
         return cast(AppManager, self)
 
 
-class ActionDiscoveryConformance:
+class ActionDiscoveryConformance(DeclaredCapabilities):
     """Subclass it, give it the fixtures ``host`` (a ``RecordingHost``) and ``manager``.
 
     The manager is started with that host, and knows exactly the actions of ``PACK``.
     """
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_actions_are_listed_by_full_name(self, manager: ActionDiscoveryManager) -> None:
         listing = await manager.list_all_actions()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.context import Principal, RequestContext, use_request
 from base04_hookspecs.errors import (
@@ -32,10 +33,8 @@ INFO_KEYS = {
 }
 
 
-class ApiKeyConformance:
+class ApiKeyConformance(DeclaredCapabilities):
     """Subclass it, give it a fixture ``manager`` (started, without keys), and say what the provider can."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_new_key_is_valid_and_described(self, manager: ApiKeyManager) -> None:
         key = await manager.generate_api_key(

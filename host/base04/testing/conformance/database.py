@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.database import Column, DatabaseManager, Operation, TableSchema
-from base04_hookspecs.errors import ConfigurationError, Conflict, InvalidInput, NotSupported
+from base04_hookspecs.errors import ConfigurationError, Conflict, InvalidInput, ManagerError, NotSupported
 
 PEOPLE = TableSchema(
     "conformance_people",
@@ -47,10 +50,18 @@ def insert(**data: Any) -> Operation:
     return {"type": "insert", "table": PEOPLE.name, "data": data}
 
 
-class DatabaseConformance:
-    """Subclass with a fixture ``manager`` (started, with an empty database) and the declared ``capabilities``."""
+Another = Callable[[], AbstractAsyncContextManager[DatabaseManager]]
+"""Starts one more manager as another process would, with the settings of the one under test."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+
+class DatabaseConformance(DeclaredCapabilities):
+    """Subclass it, give it the fixtures ``manager`` (started, with an empty database) and ``another``, and set
+    ``capabilities``.
+
+    For a provider with ``sql`` subclass ``SqlConformance``.
+    """
+
+    known_capabilities: ClassVar[frozenset[str]] = frozenset({"sql", "transactions", "shared"})
 
     @pytest.fixture
     async def people(self, manager: DatabaseManager) -> DatabaseManager:
@@ -342,6 +353,27 @@ class DatabaseConformance:
                 [{"type": "update", "table": PEOPLE.name, "data": {"age": 2}, "where": {"id": "b"}, "expect": 1}]
             )
         assert await self.ages(people) == [1]
+
+    async def test_sql_is_there_if_declared(self, manager: DatabaseManager) -> None:
+        declared = "sql" in self.capabilities
+        assert isinstance(self, SqlConformance) is declared, "SqlConformance is for providers that declare sql."
+        if declared:
+            assert await manager.execute_query("SELECT 1 AS one") == [{"one": 1}]
+        else:
+            with pytest.raises((InvalidInput, NotSupported)):
+                await manager.execute_query("SELECT 1 AS one")
+
+    async def test_rows_change_together_if_declared(self, manager: DatabaseManager) -> None:
+        assert manager.supports_transactions() is ("transactions" in self.capabilities)
+
+    async def test_processes_see_the_same_rows_if_declared(self, people: DatabaseManager, another: Another) -> None:
+        await people.execute_transaction([insert(id="a", age=1)])
+        async with another() as other:
+            try:
+                seen = await self.ages(other)
+            except ManagerError:  # it has not even the table
+                seen = []
+        assert (seen == [1]) is ("shared" in self.capabilities)
 
     async def test_conflict_undoes_everything(self, people: DatabaseManager) -> None:
         if "transactions" not in self.capabilities:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.errors import ManagerUnavailable
 from base04_hookspecs.executor import ExecutionJob, ExecutorManager
 
@@ -65,10 +68,17 @@ class Performer:
             self._changed.notify_all()
 
 
-class ExecutorConformance:
-    """Subclass it and give it a fixture ``executor``: started, not bound, and performing one execution at once."""
+Another = Callable[[], AbstractAsyncContextManager[ExecutorManager]]
+"""Starts one more executor as another process would: like the one under test, on the same servers and files."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+
+class ExecutorConformance(DeclaredCapabilities):
+    """Subclass it, give it the fixtures ``executor`` and ``another``, and say what the provider can.
+
+    ``executor`` is started, not bound, and performs one execution at once; ``another`` starts its like.
+    """
+
+    known_capabilities: ClassVar[frozenset[str]] = frozenset({"priorities", "durable"})
 
     @pytest.fixture
     def performer(self) -> Performer:
@@ -118,8 +128,6 @@ class ExecutorConformance:
     async def test_highest_priority_is_next_and_equal_ones_keep_their_order(
         self, executor: ExecutorManager, performer: Performer
     ) -> None:
-        if "priorities" not in self.capabilities:
-            pytest.skip("this provider has no priorities")
         performer.blocked = {"first"}
         executor.bind(performer)
         await executor.submit(job("first"))
@@ -128,7 +136,20 @@ class ExecutorConformance:
             await executor.submit(job(identity, priority))
         performer.go_on.set()
         await performer.until_ended("first", "high", "a", "b", "low")
-        assert performer.begun == ["first", "high", "a", "b", "low"]
+        by_priority = performer.begun == ["first", "high", "a", "b", "low"]
+        assert by_priority is ("priorities" in self.capabilities)
+        assert performer.begun.index("a") < performer.begun.index("b")
+
+    async def test_what_was_submitted_outlives_the_process_if_declared(
+        self, another: Another, performer: Performer
+    ) -> None:
+        async with another() as first:
+            await first.submit(job("kept"))
+        async with another() as later:
+            later.bind(performer)
+            await later.submit(job("new"))
+            await performer.until_ended("new", *(["kept"] if "durable" in self.capabilities else []))
+        assert ("kept" in performer.begun) is ("durable" in self.capabilities)
 
     async def test_job_that_waits_is_dropped_when_it_is_cancelled(
         self, executor: ExecutorManager, performer: Performer

@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextvars import ContextVar
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.errors import InvalidInput
 from base04_hookspecs.hooks import HooksManager
 
 _setting: ContextVar[str] = ContextVar("conformance_hooks_setting", default="unset")
 
 
-class HooksConformance:
+class HooksConformance(DeclaredCapabilities):
     """Subclass it and give it a fixture ``manager`` (started, and without hooks)."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_trigger_without_listeners_returns_nothing(self, manager: HooksManager) -> None:
         assert await manager.trigger_hook("nobody.listens", name="a", self="b") == []

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.errors import InvalidInput, InvalidToken, NotSupported, ReusedToken, RevokedToken
 from base04_hookspecs.jwt import JWTManager
 
@@ -21,10 +22,10 @@ def _unsigned(token: str) -> str:
     return token.rpartition(".")[0]
 
 
-class JWTConformance:
+class JWTConformance(DeclaredCapabilities):
     """Subclass it, give it a fixture ``manager`` (started), and say what the provider can."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    known_capabilities: ClassVar[frozenset[str]] = frozenset({"jwks", "revocation", "rotation"})
 
     async def test_access_token_carries_the_user_and_the_claims(self, manager: JWTManager) -> None:
         claims = {"role": "user", "permissions": ["read", "write"], "nested": {"n": [1, None, True, 1.5]}}
@@ -42,8 +43,9 @@ class JWTConformance:
         assert (await manager.validate_token(access_token))["user_id"] == "123"
         new_tokens = await manager.refresh_token(refresh_token)
         assert (await manager.validate_token(new_tokens["access_token"]))["user_id"] == "123"
-        assert await manager.blacklist_token(access_token) is True
-        assert await manager.is_token_blacklisted(access_token) is True
+        if "revocation" in self.capabilities:
+            assert await manager.blacklist_token(access_token) is True
+            assert await manager.is_token_blacklisted(access_token) is True
 
     async def test_tokens_differ_and_callers_claims_stay_untouched(self, manager: JWTManager) -> None:
         claims = {"role": "user"}
@@ -166,6 +168,19 @@ class JWTConformance:
         for source in ("nobody:abc", "no-colon", "", "suite:"):
             with pytest.raises(InvalidInput):
                 await manager.create_refresh_token("123", source=source)
+
+    async def test_revocation_is_there_if_declared(self, manager: JWTManager) -> None:
+        token = await manager.create_access_token("123")
+        if "revocation" in self.capabilities:
+            assert await manager.blacklist_token(token) is True
+            return
+        with pytest.raises(NotSupported):
+            await manager.blacklist_token(token)
+        with pytest.raises(NotSupported):
+            await manager.revoke_user_tokens("123")
+        with pytest.raises(NotSupported):
+            await manager.revoke_source_tokens("suite:a")
+        assert (await manager.validate_token(token))["user_id"] == "123"
 
     async def test_revoked_access_token_is_refused_at_once(self, manager: JWTManager) -> None:
         self._needs_revocation()

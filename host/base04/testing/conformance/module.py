@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, get_args
+from typing import NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.errors import Conflict, NotFound, NotSupported
 from base04_hookspecs.module import ModuleInfo, ModuleManager, ModuleStatus
 
 
-class ModuleConformance:
+class ModuleConformance(DeclaredCapabilities):
     """Subclass it, and give it the fixture ``manager`` (started) of a host with at least one enabled plugin."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_modules_are_listed_by_name(self, manager: ModuleManager) -> None:
         modules = await manager.list_modules()
@@ -22,8 +21,10 @@ class ModuleConformance:
         assert names == sorted(set(names))
 
     async def test_every_module_has_all_keys(self, manager: ModuleManager) -> None:
+        hints = get_type_hints(ModuleInfo, include_extras=True)
+        needed = {name for name, hint in hints.items() if get_origin(hint) is not NotRequired}
         for module in await manager.list_modules():
-            assert set(module) == ModuleInfo.__required_keys__
+            assert set(hints) >= set(module) >= needed
             assert module["status"] in get_args(ModuleStatus)
             assert bool(module["error"]) == (module["status"] == "failed")
             assert set(module["contributes"]) == {"providers", "running", "hooks", "packs"}

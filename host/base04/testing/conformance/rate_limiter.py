@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.context import Principal, RequestContext, use_request
 from base04_hookspecs.errors import InvalidInput, NotSupported
 from base04_hookspecs.rate_limiter import RateLimit, RateLimiterManager
@@ -51,7 +52,7 @@ async def use_up(manager: RateLimiterManager, limit_type: str, identifier: str) 
     raise AssertionError(f"{limit_type!r} never refused")
 
 
-class RateLimiterConformance:
+class RateLimiterConformance(DeclaredCapabilities):
     """Subclass it, give it the fixtures ``manager`` and ``another``, and say what it can.
 
     ``manager`` is started, configured with ``CONFIGURED`` and, where it can ban by itself, with ``AUTO_BAN``;
@@ -59,7 +60,9 @@ class RateLimiterConformance:
     and so does one that is there and not declared. Add ``shared`` where the ``redis`` role that it counts on is.
     """
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    known_capabilities: ClassVar[frozenset[str]] = frozenset(
+        {"atomic_levels", "burst", "exact", "bans", "durable_bans", "auto_ban", "shared"}
+    )
 
     async def test_limit_refuses_once_it_is_used_up(self, manager: RateLimiterManager) -> None:
         who = somebody()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04.testing.conformance.redis_messages import RedisMessagesConformance
 from base04.testing.conformance.redis_scripts import (
     ADD,
@@ -24,11 +27,14 @@ from base04.testing.conformance.redis_values import RedisValuesConformance, uniq
 from base04_hookspecs.errors import InvalidInput, ManagerError
 from base04_hookspecs.redis import RedisManager, key_name
 
+Another = Callable[[], AbstractAsyncContextManager[RedisManager]]
+"""Starts one more manager as another process would: it shares what servers and files keep, and no memory."""
 
-class RedisConformance(RedisValuesConformance, RedisMessagesConformance):
-    """Subclass it, give it a fixture ``manager`` (started), and say what the provider can."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+class RedisConformance(RedisValuesConformance, RedisMessagesConformance, DeclaredCapabilities):
+    """Subclass it, give it the fixtures ``manager`` (started) and ``another``, and say what the provider can."""
+
+    known_capabilities: ClassVar[frozenset[str]] = frozenset({"persistent", "shared"})
 
     async def test_script_sees_the_store_as_a_server_does(self, manager: RedisManager) -> None:
         slot = uuid.uuid4().hex
@@ -46,6 +52,19 @@ class RedisConformance(RedisValuesConformance, RedisMessagesConformance):
         key = unique()
         await asyncio.gather(*(manager.run_script(ADD, [key], [1]) for _ in range(25)))
         assert await manager.get(key) == 25
+
+    async def test_processes_see_the_same_values_if_declared(self, manager: RedisManager, another: Another) -> None:
+        key = unique()
+        await manager.set(key, 1)
+        async with another() as other:
+            assert (await other.get(key) == 1) is ("shared" in self.capabilities)
+
+    async def test_values_outlive_the_process_if_declared(self, another: Another) -> None:
+        key = unique()
+        async with another() as first:
+            await first.set(key, 1)
+        async with another() as later:
+            assert (await later.get(key) == 1) is ("persistent" in self.capabilities)
 
     async def test_store_of_several_processes_holds_no_object_of_one(self, manager: RedisManager) -> None:
         name, made = unique(), object()

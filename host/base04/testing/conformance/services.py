@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.errors import InvalidInput, ManagerError, ManagerUnavailable, NotFound
 from base04_hookspecs.services import ServicesManager
 
@@ -37,10 +38,8 @@ async def status_of(manager: ServicesManager, name: str) -> str:
     return next(info["status"] for info in await manager.list_services() if info["name"] == name)
 
 
-class ServicesConformance:
+class ServicesConformance(DeclaredCapabilities):
     """Subclass it and give it a fixture ``manager`` (started, without services; the tests may stop it)."""
-
-    capabilities: ClassVar[frozenset[str]] = frozenset()
 
     async def test_object_is_returned_as_it_is(self, manager: ServicesManager) -> None:
         thing = Thing()

@@ -10,16 +10,17 @@ from typing import Any, ClassVar
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs import Principal, RequestContext
 from base04_hookspecs.context import use_request
 from base04_hookspecs.errors import Conflict, InvalidInput, NotFound, NotSupported
 from base04_hookspecs.state import State, StateChange, StateManager, StateTransition, StateType
 
 
-class StateConformance:
+class StateConformance(DeclaredCapabilities):
     """Subclass with a fixture ``manager`` (started, with no states) and the declared ``capabilities``."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    known_capabilities: ClassVar[frozenset[str]] = frozenset({"ttl", "durable_callbacks", "watch"})
 
     async def register(self, manager: StateManager, state_id: str = "s", **data: Any) -> None:
         """Register a session."""
@@ -299,7 +300,21 @@ class StateConformance:
             await manager.update_state("s", {}, expected_version=1)
         assert [change["version"] for change in await manager.get_state_history("s")] == [3, 2, 1]
 
+    async def test_life_is_there_if_declared(self, manager: StateManager) -> None:
+        if "ttl" in self.capabilities:
+            assert await manager.register_state("s", "session", {}, ttl=1000) is True
+            assert (await self.state(manager))["expires_at"] is not None
+            return
+        with pytest.raises(NotSupported):
+            await manager.register_state("s", "session", {}, ttl=1000)
+        await self.register(manager)
+        with pytest.raises(NotSupported):
+            await manager.update_state("s", {}, ttl=1000)
+        assert (await self.state(manager))["version"] == 1
+
     async def test_expired_state_says_so_until_it_is_renewed(self, manager: StateManager) -> None:
+        if "ttl" not in self.capabilities:
+            pytest.skip("the provider does not let states expire")
         await manager.register_state("s", "session", {"a": 1}, ttl=0.01)
         expires_at = (await self.state(manager))["expires_at"]
         assert expires_at is not None
@@ -317,6 +332,8 @@ class StateConformance:
         assert state["expires_at"] > time.time()
 
     async def test_expiry_stays_without_a_ttl(self, manager: StateManager) -> None:
+        if "ttl" not in self.capabilities:
+            pytest.skip("the provider does not let states expire")
         await manager.register_state("s", "session", {}, ttl=1000)
         first = (await self.state(manager))["expires_at"]
         await manager.update_state("s", {"a": 1})

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import ClassVar
 
 import pytest
 
+from base04.testing.conformance.declared import DeclaredCapabilities
 from base04_hookspecs.errors import InvalidInput, NotFound, NotSupported
 from base04_hookspecs.vault import VaultManager
 
@@ -14,10 +17,17 @@ CANARY = "canary-7f3b1c-never-shown"
 WATCH_TIMEOUT_S = 30.0
 
 
-class VaultConformance:
-    """Subclass it, give it a fixture ``manager`` (started, and empty at ``app/``), and say what the provider can."""
+Another = Callable[[], AbstractAsyncContextManager[VaultManager]]
+"""Starts one more manager as another process would, with the settings of the one under test."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+
+class VaultConformance(DeclaredCapabilities):
+    """Subclass it, give it the fixtures ``manager`` (started, empty at ``app/``) and ``another``, and say what it can.
+
+    Of ``versions`` nothing can be tested: the contract has no way to old values.
+    """
+
+    known_capabilities: ClassVar[frozenset[str]] = frozenset({"versions", "watch", "shared"})
 
     async def test_secret_is_returned_as_it_was_stored(self, manager: VaultManager) -> None:
         for value in ("plain", "", "ünïcödé 🔑", 'quotes " and \\ and\nlines', "x" * 20_000):
@@ -102,6 +112,14 @@ class VaultConformance:
         report = await manager.health_check()
         assert report["status"] == "healthy"
         assert {"connections", "errors", "response_time"} <= set(report["metrics"])
+
+    async def test_processes_see_the_same_secrets_if_declared(self, manager: VaultManager, another: Another) -> None:
+        await manager.set_secret_value("app/told", "key", "value")
+        async with another() as other:
+            seen = "app/told" in await other.list_secrets("app/")
+            assert seen is ("shared" in self.capabilities)
+            if seen:
+                assert await other.get_secret_value("app/told", "key") == "value"
 
     async def test_change_of_a_watched_path_is_announced(self, manager: VaultManager) -> None:
         if "watch" not in self.capabilities:

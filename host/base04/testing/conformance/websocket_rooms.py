@@ -6,15 +6,16 @@ from typing import ClassVar
 
 import pytest
 
-from base04.testing.conformance.websocket_client import Connect, room_of, until, within
+from base04.testing.conformance.declared import DeclaredCapabilities
+from base04.testing.conformance.websocket_client import Connect, Refused, room_of, until, within
 from base04_hookspecs.errors import NotSupported
 from base04_hookspecs.websocket import WebSocketManager
 
 
-class RoomsConformance:
+class RoomsConformance(DeclaredCapabilities):
     """A part of ``WebSocketConformance``."""
 
-    capabilities: ClassVar[frozenset[str]] = frozenset()
+    known_capabilities: ClassVar[frozenset[str]] = frozenset({"presence", "recovery", "shared"})
 
     async def test_who_asks_for_it_hears_of_users_who_come_and_go(
         self, manager: WebSocketManager, connect: Connect
@@ -34,6 +35,11 @@ class RoomsConformance:
 
     async def test_who_joins_hears_who_is_there(self, connect: Connect) -> None:
         if "presence" not in self.capabilities:
+            try:
+                joined = await (await connect("ada")).join("news", presence=True)
+            except Refused:  # that will do as well
+                return
+            assert "users" not in joined
             return
         for user in ("bob", "ada", "ada"):
             await (await connect(user)).join("news")
