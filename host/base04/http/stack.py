@@ -25,6 +25,7 @@ from base04.http import (
     inventory,
     metrics,
     modules,
+    packs,
     state,
     state_events,
     tokens,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 _ACTIONS: Final = "/actions/"
 _GROUPS: Final = frozenset(
     {"actions", "api-keys", "audit", "auth", "docs", "executions", "graph", "health", "managers", "metrics", "modules"}
-    | {"openapi.json", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
+    | {"openapi.json", "packs", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
 )
 
 _log = structlog.get_logger()
@@ -110,6 +111,7 @@ def host_routes(generation: Generation, app: AppManager, gate: Gate) -> list[Rou
     return [
         *health.routes(app),
         *actions.routes(generation),
+        *packs.routes(generation),
         *inventory.routes(generation, app),
         *modules.routes(generation, app),
         *metrics.routes(generation, app),
