@@ -18,6 +18,7 @@ import structlog
 
 from base04.accessors import ManagerAccessors
 from base04.audit import AuditLog
+from base04.authorizers import guarded
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
 from base04.compatibility import may_be_outdated
@@ -111,6 +112,7 @@ class AppManager(ManagerAccessors):
         self.steps = PluginSteps(self, renewal.collect_anew)
         self.hook_timings: HookTimings | None = None
         self._slow_calls = SlowCalls()
+        self.packs_not_ready: dict[tuple[str, str], str] = {}
         self.audit = AuditLog(self)
         self.executions = Executions(self)
         self.counts = Counts()
@@ -251,7 +253,7 @@ class AppManager(ManagerAccessors):
         websocket = generation.find("websocket")
         if isinstance(websocket, WebSocketManager):
             websocket.bind(self.run_action)
-            websocket.bind_authorizers(generation.contributions.authorize_room)
+            websocket.bind_authorizers(guarded(generation.contributions))
         if self._generation is not None:
             await hand_over(self._generation, generation)
         previous, self._generation = self._generation, generation
@@ -561,4 +563,5 @@ class AppManager(ManagerAccessors):
 
     def list_action_packs(self) -> list[ActionPackSource]:
         """Return the packs that plugins define, by the names of the plugins."""
-        return collect_packs(self.discovery)
+        packs, self.packs_not_ready = collect_packs(self.discovery)
+        return packs

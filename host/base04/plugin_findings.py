@@ -49,11 +49,11 @@ def _hooks(blueprint: Blueprint) -> Iterator[Told]:
     """Ask every plugin for what it contributes, as the host does, and tell of what cannot be had."""
     contributions = collect(blueprint.discovery, AppManager(blueprint.settings))
     collect_commands(blueprint.discovery)
-    collect_packs(blueprint.discovery)
+    _, packs_not_ready = collect_packs(blueprint.discovery)
     for plugin in blueprint.discovery.plugins.values():
         for fault in plugin.faults:
             yield "error", f"plugin {plugin.name}", f"{fault.part} failed: {fault.reason}"
-    for (name, hook), reason in contributions.not_ready:
+    for (name, hook), reason in (*contributions.not_ready, *packs_not_ready.items()):
         yield "warning", f"plugin {name}", f"Its hook {hook} is not ready: {reason}"
 
 
