@@ -77,10 +77,7 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
         found += _plugins(blueprint)
         found += _hooks(blueprint)
         plan = blueprint.plan
-        if blueprint.settings.server.workers > 1:
-            from base04.workers.sharing import refuse_what_is_not_shared
-
-            refuse_what_is_not_shared(blueprint, blueprint.settings.server.workers)
+        found += _workers(blueprint)
         found += [Finding("warning", f"plugin {item.candidate.plugin.name}", str(item)) for item in blueprint.outdated]
         found += _unused(blueprint, plan)
         found += _secrets(blueprint.settings, plan, settings_file)
@@ -157,6 +154,18 @@ def _versions(distribution: str) -> Iterator[Finding]:
                 distribution,
                 f"It needs {text}, and {requirement.name} {installed} is installed: pip install -U.",
             )
+
+
+def _workers(blueprint: Blueprint) -> Iterator[Finding]:
+    """Tell of what several processes could not share, where settings want several."""
+    workers = blueprint.settings.server.workers
+    if workers > 1:
+        from base04.workers.sharing import refuse_what_is_not_shared
+
+        try:
+            refuse_what_is_not_shared(blueprint, workers)
+        except HostError as error:
+            yield Finding("error", "server.workers", str(error))
 
 
 def _unused(blueprint: Blueprint, plan: Plan) -> Iterator[Finding]:
