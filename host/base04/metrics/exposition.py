@@ -102,7 +102,7 @@ class HostCollector(Collector):
             "base04_hook_seconds", "Calls of plugins' hooks, where they are traced.", labels=labels
         )
         longest = GaugeMetricFamily("base04_hook_longest_seconds", "The longest of those calls.", labels=labels)
-        for key, timing in self._app.hook_timings or ():
+        for key, timing in self._app.succession.hook_timings or ():
             calls.add_metric(key, timing.count, timing.total)
             longest.add_metric(key, timing.longest)
         yield calls
