@@ -367,6 +367,41 @@ def test_fixtures_of_the_project_take_the_place_of_the_plugins(project: Project)
     assert (done.status, done.counts) == (0, {"passed": 1}), done.text
 
 
+def test_fixtures_of_other_plugins_stay_theirs(project: Project, tmp_path: Path) -> None:
+    project.write(
+        "site/flasky.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def client():
+            return "theirs"
+
+        @pytest.fixture(name="clock")
+        def some_clock():
+            return "theirs too"
+        """,
+    )
+    for name in ("a-flasky", "z-flasky"):  # whichever comes first
+        info = f"site/{name.replace('-', '_')}-1.0.dist-info"
+        project.write(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        project.write(f"{info}/entry_points.txt", f"[pytest11]\n{name} = flasky\n" if name[0] == "a" else "")
+    project.write(
+        "test_it.py",
+        """
+        async def test_both(client, clock, app, make_app):
+            assert (client, clock) == ("theirs", "theirs too")
+            assert app.is_initialized()
+
+        def test_what_needs_theirs_is_left_out(admin_client): ...
+        """,
+    )
+    done = project.run("-v", environ={"PYTHONPATH": str(tmp_path / "site")})
+    assert done.counts == {"passed": 1, "error": 1}, done.text
+    assert "fixture 'admin_client' not found" in done.text
+    assert "base04: the fixtures clock, make_fake, " in done.text
+
+
 def test_host_is_served_on_a_port(project: Project) -> None:
     project.write(
         "test_it.py",
