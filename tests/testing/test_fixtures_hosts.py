@@ -103,6 +103,24 @@ def test_fixtures_work_with_pytest_asyncio_in_strict_mode(project: Project) -> N
     assert (done.status, done.counts) == (0, {"passed": 5}), done.text
 
 
+def test_fixtures_work_on_one_event_loop_for_all_tests(project: Project) -> None:
+    scopes = "asyncio_default_fixture_loop_scope = session\nasyncio_default_test_loop_scope = session\n"
+    project.write("pytest.ini", f"[pytest]\nasyncio_mode = auto\nfilterwarnings = error\n{scopes}")
+    project.write("bad.py", STOPS)
+    later = """
+    async def test_leak(make_app):
+        from bad import Leaking
+        await make_app(plugins=[("leaking", Leaking())])
+
+    async def test_next_one_is_clean(app):
+        test_next_one_is_clean.own = __import__("asyncio").create_task(__import__("asyncio").sleep(3600))
+    """
+    project.write("test_it.py", USES.format(imports="", mark="") + later)
+    done = project.run()
+    assert done.counts == {"passed": 7, "error": 1}, done.text
+    assert done.text.count("(task 'my leak')") >= 1
+
+
 def test_fixtures_work_with_anyio(project: Project) -> None:
     project.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
     backend = "@pytest.fixture\n    def anyio_backend():\n        return 'asyncio'\n"
