@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import pytest
 
+from base04.data_folder import DataFolder
 from base04.testing.servers.redis import RedisServer
 from serve_kit import PATIENCE_S, Server, run_base04
 
@@ -149,6 +150,12 @@ class Load:
     def _lose(self, error: Exception) -> None:
         with self._lock:
             self.lost.append(error)
+
+
+def own_sockets(server: Server) -> list[Path]:
+    """Return where each worker alone listens, in the order of their starts."""
+    folder = DataFolder(server.folder / "base04-data").socket_path.parent / "workers"
+    return sorted(folder.iterdir(), key=lambda path: int(path.stem))
 
 
 def pids(server: Server) -> list[int]:

@@ -80,6 +80,11 @@ class DataFolder:
         os.pwrite(self._held.fileno(), told.ljust(_ANNOUNCEMENT_BYTES).encode(), 0)
 
     @property
+    def held(self) -> bool:
+        """Whether this object holds the folder."""
+        return self._held is not None
+
+    @property
     def lock(self) -> int:
         """The descriptor of the lock, which a process that inherits it holds too.
 

@@ -77,6 +77,10 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
         found += _plugins(blueprint)
         found += _hooks(blueprint)
         plan = blueprint.plan
+        if blueprint.settings.server.workers > 1:
+            from base04.workers.sharing import refuse_what_is_not_shared
+
+            refuse_what_is_not_shared(blueprint, blueprint.settings.server.workers)
         found += [Finding("warning", f"plugin {item.candidate.plugin.name}", str(item)) for item in blueprint.outdated]
         found += _unused(blueprint, plan)
         found += _secrets(blueprint.settings, plan, settings_file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
 from typing import Final
 
 import structlog
@@ -22,12 +22,23 @@ _log = structlog.get_logger()
 
 
 class HostServer(uvicorn.Server):
-    """uvicorn, with the host's own signals, and with sockets drained before connections are closed."""
+    """uvicorn, with the host's own signals, and with sockets drained before connections are closed.
+
+    ``beside`` are listeners of other processes, by number: connections to them are accepted while
+    ``accept_beside`` says so.
+    """
 
     def __init__(
-        self, config: uvicorn.Config, drain_timeout_s: float, drain: Callable[[], Awaitable[None]] | None = None
+        self,
+        config: uvicorn.Config,
+        drain_timeout_s: float,
+        drain: Callable[[], Awaitable[None]] | None = None,
+        beside: Mapping[int, socket.socket] | None = None,
     ) -> None:
         super().__init__(config)
+        self._beside = dict(beside or {})
+        self._accepting: dict[int, asyncio.Server] = {}
+        self._turn = asyncio.Lock()
         self._drain_timeout_s, self._drain = drain_timeout_s, drain
         self._draining: asyncio.Future[None] | None = None
         self.listening = asyncio.Event()
@@ -57,13 +68,32 @@ class HostServer(uvicorn.Server):
         if self._draining is not None:
             self._draining.cancel()
 
+    async def accept_beside(self, numbers: Set[int]) -> None:
+        """Accept connections to these listeners of other processes too, from now on, and to no others of them."""
+        async with self._turn:
+            if self.should_exit:
+                return
+            for number in numbers - self._accepting.keys():
+                server = await asyncio.get_running_loop().create_server(
+                    self._protocol, sock=self._beside[number].dup(), backlog=self.config.backlog
+                )
+                self._accepting[number] = server
+                self.servers.append(server)
+            for number in self._accepting.keys() - numbers:
+                server = self._accepting.pop(number)
+                self.servers.remove(server)
+                server.close()
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, let requests finish and clients go, then close."""
+        listeners = [*(sockets or ()), *self._beside.values()]
+        async with self._turn:
+            pass  # until what is told to accept now does
         with contextlib.ExitStack() as closing:
-            spare = [closing.enter_context(listener.dup()) for listener in sockets or ()]
+            spare = [closing.enter_context(listener.dup()) for listener in listeners]
             for server in self.servers:
                 server.close()
-            for listener in sockets or ():
+            for listener in listeners:
                 listener.close()
             late = [connection for listener in spare for connection in _queued(listener)]
         if not self.force_exit:

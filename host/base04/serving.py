@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import structlog
@@ -21,6 +21,7 @@ from base04.control_socket import LocalCaller, control_listener
 from base04.data_folder import DataFolder
 from base04.errors import HostError
 from base04.host_server import HostServer
+from base04.loop_guard import run_guarded
 from base04.settings import ServerSettings
 from base04_hookspecs.websocket import WebSocketManager
 
@@ -32,8 +33,14 @@ if TYPE_CHECKING:
 Ready = Callable[[str], Awaitable[None]]
 """Called with the URL once the host serves."""
 
+WhenListening = Callable[[HostServer], Awaitable[None]]
+"""Called with the server once it accepts connections."""
+
 _YOUNG: Final = 10_000
 """How many objects are made before cycles are looked for: a few hundred requests make so many, and hardly any cycle."""
+
+_BACKLOG: Final = 2048
+"""How many connections may wait to be accepted."""
 
 _SWITCH_S: Final = 0.0005
 """How long a thread that reads or imports, as for a change at run time, keeps the loop waiting; Python has 5 ms."""
@@ -45,7 +52,7 @@ def run(manager: AppManager, app: Starlette | None = None, *, on_ready: Ready | 
     """Serve in the foreground. ``overrides`` (``host``, ``port``) take the place of settings."""
     import uvloop
 
-    uvloop.run(serve(manager, app, on_ready=on_ready, **overrides))
+    run_guarded(serve(manager, app, on_ready=on_ready, **overrides), loop_factory=uvloop.new_event_loop)
 
 
 async def serve(
@@ -63,7 +70,7 @@ async def serve(
         _log.warning("server.workers is for `base04 serve`; here one process serves", workers=settings.workers)
     listener = listen(settings.host, settings.port, manager.folder)
 
-    async def listening() -> None:
+    async def listening(_: HostServer) -> None:
         url = url_of(settings, listener)
         manager.folder.announce(url)
         if on_ready is not None:
@@ -161,11 +168,13 @@ async def serve_until_told(
     listeners: Sequence[socket.socket],
     controls: Sequence[socket.socket],
     stopping: Stopping,
-    when_listening: Callable[[], Awaitable[None]],
+    when_listening: WhenListening,
+    beside: Mapping[int, socket.socket] | None = None,
 ) -> None:
     """Serve clients on ``listeners`` and the host's own user on ``controls``, until ``stopping`` begins; then drain.
 
-    ``when_listening`` is called once connections are accepted; if it raises, serving ends.
+    ``when_listening`` is called once connections are accepted; if it raises, serving ends. ``beside`` are listeners of
+    other processes, as ``HostServer`` takes them.
     """
 
     async def drain() -> None:
@@ -176,7 +185,7 @@ async def serve_until_told(
         if isinstance(websocket, WebSocketManager):
             await websocket.drain()
 
-    server = HostServer(served, settings.drain_timeout, drain)
+    server = HostServer(served, settings.drain_timeout, drain, beside)
     control = HostServer(server_config(LocalCaller(manager.serve), settings), settings.drain_timeout)
     stopping.watch(server, control)
     servers = [asyncio.create_task(control.serve([*controls])), asyncio.create_task(server.serve([*listeners]))]
@@ -193,13 +202,13 @@ async def serve_until_told(
         manager.draining = False
 
 
-async def _announce(server: HostServer, control: HostServer, when_listening: Callable[[], Awaitable[None]]) -> None:
+async def _announce(server: HostServer, control: HostServer, when_listening: WhenListening) -> None:
     await server.listening.wait()
     await control.listening.wait()
     sys.setswitchinterval(_SWITCH_S)
     gc.freeze()  # what is there now stays: looking through it again and again costs a tenth of the throughput
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
-    await when_listening()
+    await when_listening(server)
 
 
 def url_of(settings: ServerSettings, listener: socket.socket) -> str:
@@ -233,16 +242,46 @@ def listen(host: str, port: int, folder: DataFolder) -> socket.socket:
     Raises:
         HostError: it cannot be; the message says why.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return socket.create_server((host, port), family=_family(host), backlog=_BACKLOG)
     except OSError as error:
-        if folder.holder() is not None:  # then that is what the port is taken by, in all likelihood
-            folder.acquire()
-            folder.release()
-        number = None if isinstance(error, socket.gaierror) else error.errno
-        reason = error.strerror if number is None else os.strerror(number)
-        raise HostError(
-            f"Cannot listen on {host}:{port}: {reason or error}. "
-            "Choose another with --port, or with server.port in base04.yaml."
-        ) from error
+        raise _not_free(host, port, folder, error) from error
+
+
+def listen_apart(host: str, port: int, folder: DataFolder, number: int) -> list[socket.socket]:
+    """Listen on one address with several sockets, among which the kernel spreads connections; elsewhere with one.
+
+    Raises:
+        HostError: it cannot be; the message says why.
+    """
+    if sys.platform != "linux":  # others take the newest of several sockets alone
+        return [listen(host, port, folder)] * number
+    found: list[socket.socket] = []
+    try:
+        with socket.socket(_family(host)) as probe:  # two hosts would share the port in silence
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+        for _ in range(number):
+            address = (host, found[0].getsockname()[1] if found else port)
+            found.append(socket.create_server(address, family=_family(host), backlog=_BACKLOG, reuse_port=True))
+    except OSError as error:
+        for listener in found:
+            listener.close()
+        raise _not_free(host, port, folder, error) from error
+    return found
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _not_free(host: str, port: int, folder: DataFolder, error: OSError) -> HostError:
+    if not folder.held and folder.holder() is not None:  # then that is what the port is taken by, in all likelihood
+        folder.acquire()
+        folder.release()
+    number = None if isinstance(error, socket.gaierror) else error.errno
+    reason = error.strerror if number is None else os.strerror(number)
+    return HostError(
+        f"Cannot listen on {host}:{port}: {reason or error}. "
+        "Choose another with --port, or with server.port in base04.yaml."
+    )

@@ -12,7 +12,7 @@ import pytest
 
 from base04.testing.servers.redis import RedisServer
 from serve_kit import Server, install, run_base04
-from workers_kit import fresh, is_gone, kill, pids, redis, settings
+from workers_kit import fresh, is_gone, kill, own_sockets, pids, redis, settings
 
 Serve = Callable[..., Server]
 __all__ = ["redis"]
@@ -143,15 +143,33 @@ def test_second_host_in_the_folder_is_told_who_holds_it(host: Server) -> None:
     assert f"process {host.pid}, which serves {host.url}" in answer.stderr
 
 
+def test_port_of_another_host_is_refused_though_workers_share_theirs(host: Server, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "base04.yaml").write_text((host.folder / "base04.yaml").read_text())
+    answer = run_base04("serve", "--port", str(host.address[1]), cwd=other)
+    assert answer.returncode == 1
+    assert f"Cannot listen on 127.0.0.1:{host.address[1]}" in answer.stderr
+
+
+def test_connections_are_spread_among_the_workers(host: Server) -> None:
+    for _ in range(60):
+        assert fresh(host, "GET", "/health/live")[0] == 200
+    with host.admin() as client:
+        text = client.get("/metrics").text
+    assert all(count(text, "base04_http_request_duration_seconds_count", worker=number) > 0 for number in ("1", "2"))
+
+
 def test_nothing_is_left_open(serve: Serve, tmp_path: Path, redis: RedisServer) -> None:
     server = serve(tmp_path / "host", settings=json.dumps(settings(redis)), PYTHONDEVMODE="1")
     assert server.url
-    found = pids(server)
+    found, sockets = pids(server), own_sockets(server)
+    assert [stat.S_IMODE(path.stat().st_mode) for path in sockets] == [0o600, 0o600]
     assert server.stop() == 0
     assert all(map(is_gone, found))
-    folder = server.socket_path.parent
-    assert [path.name for path in folder.iterdir() if stat.S_ISSOCK(path.stat().st_mode)] == []
-    assert not (folder / "workers").exists()
+    assert not sockets[0].parent.exists()
+    assert not server.socket_path.exists()
+    assert (server.folder / "base04-data" / "host.lock").read_text() == ""
 
 
 # Metrics

@@ -64,6 +64,10 @@ def described(plugin: Any) -> Iterator[str]:
         yield f"  health: {plugin['health']['status']}, {plugin['health']['details']}"
     hooks = f", {plugin['collect_time'] * 1000:.1f} ms for its hooks" if plugin.get("collect_time") else ""
     yield f"  loaded in {plugin['load_time'] * 1000:.1f} ms{hooks}"
+    for timing in plugin.get("timings", ()):
+        mean = timing["total"] / timing["count"] * 1000
+        longest, stage = timing["max"] * 1000, "collected" if timing["stage"] == "collect" else "called"
+        yield f"  {timing['hook']} {stage} {timing['count']} times, {mean:.2f} ms each, {longest:.2f} ms at most"
     if plugin["reason"]:
         yield f"  reason: {plugin['reason']}"
     yield from troubles(plugin)

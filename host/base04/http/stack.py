@@ -90,7 +90,7 @@ class Frame:
             await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
         finally:
             if scope["type"] == "http":
-                path = _path_below_root(scope) if scope.get("root_path") else scope["path"]
+                path = path_below_root(scope) if scope.get("root_path") else scope["path"]
                 self._answered(_route_of(path), scope["method"], exchange.status, perf_counter() - began)
             # The server's send knows the scope: without this every request would be left to the garbage collector.
             scope.pop(SCOPE_KEY, None)
@@ -146,7 +146,7 @@ class Dispatch:
             exchange.fields = dict(scope["headers"])
         client = scope.get("client")
         client_ip: str | None = (client[0] or None) if client else None
-        path: str = _path_below_root(scope) if scope.get("root_path") else scope["path"]
+        path: str = path_below_root(scope) if scope.get("root_path") else scope["path"]
         try:
             if scope["type"] == "websocket" or path.startswith(self._below):
                 await self._serve_websocket(path, client_ip, exchange, scope, receive, send)
@@ -216,7 +216,7 @@ class Dispatch:
         methods = {
             method for route in found if route.matches(scope)[0] is Match.PARTIAL for method in route.methods or ()
         }
-        if _path_below_root(scope).startswith(_ACTIONS):
+        if path_below_root(scope).startswith(_ACTIONS):
             methods.add("POST")
         allow = ", ".join(sorted(methods))
         detail = f"{scope['method']} is not a method of this path, which has {allow}."
@@ -230,7 +230,7 @@ async def _send_json(body: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _path_below_root(scope: Scope) -> str:
+def path_below_root(scope: Scope) -> str:
     """Return the path without the prefix under which the application is served (ASGI's ``root_path``)."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -46,6 +46,8 @@ class Member:
         self._tasks: set[asyncio.Task[None]] = set()
         self._following = asyncio.Lock()
         self._gone = False
+        self._accept: Callable[[Set[int]], Awaitable[None]] | None = None
+        self._accepting: frozenset[int] = frozenset()
         self.admitted = asyncio.Event()
         self.roster: messages.Roster | None = None
 
@@ -64,6 +66,12 @@ class Member:
     def tell(self, news: messages.News) -> None:
         """Tell the supervisor."""
         self._channel.send(news)
+
+    async def serving(self, accept: Callable[[Set[int]], Awaitable[None]]) -> None:
+        """Say that this worker accepts connections; ``accept`` has it do so for others too."""
+        self._accept = accept
+        self.tell(messages.Serving())
+        await accept(self._accepting)
 
     @contextlib.asynccontextmanager
     async def turn(self, renew: str | None = None) -> AsyncIterator[None]:
@@ -131,6 +139,10 @@ class Member:
                 self._settle("converged", order.change)
             case messages.Ask():
                 self.tell(messages.State(self._host.own_status() if self._host is not None else None))
+            case messages.Accept():
+                self._accepting = order.numbers
+                if self._accept is not None:
+                    self._begin(self._accept(order.numbers), "accept")
             case messages.Follow():
                 self._begin(self._follow(order), "follow")
             case messages.Greet():

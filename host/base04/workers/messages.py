@@ -20,9 +20,13 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """The descriptors that a worker inherits: what all listen on, its own socket, and the lock of the data folder."""
+    """The descriptors that a worker inherits.
 
-    clients: int
+    ``clients`` are the listeners of all workers, in the order of their numbers; ``commands`` the control socket, which
+    they share; ``own`` where this one alone is asked; ``lock`` that of the data folder.
+    """
+
+    clients: tuple[int, ...]
     commands: int
     own: int
     lock: int
@@ -95,6 +99,13 @@ class Roster:
     revision: int
     peers: tuple[Peer, ...]
     restarts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Accept connections for these other workers, which cannot just now, and for no others."""
+
+    numbers: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,5 +195,5 @@ class Failed:
     reason: str
 
 
-Order = Begin | Serve | Greet | Turn | Converged | Follow | Roster | Ask | ReadAnew | Stop
+Order = Accept | Begin | Serve | Greet | Turn | Converged | Follow | Roster | Ask | ReadAnew | Stop
 News = Started | Serving | Greeting | TurnWanted | Changed | Unchanged | Followed | State | Leaving | Failed

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, Self
 
 from base04.workers import messages
@@ -42,6 +42,7 @@ class WorkerProcess:
         self.left, self.serving = asyncio.Event(), asyncio.Event()
         self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.following: asyncio.Future[str] | None = None
+        self.accepting: frozenset[int] = frozenset()
         self._own, self._take = own, take
         self._socket_path = path_of(own)
 
@@ -55,7 +56,7 @@ class WorkerProcess:
         worker = cls(begin.number, own, take)
         here, there = socket.socketpair()
         sockets = begin.sockets
-        inherited: Sequence[int] = (there.fileno(), sockets.clients, sockets.commands, sockets.own, sockets.lock)
+        inherited = (there.fileno(), *sockets.clients, sockets.commands, sockets.own, sockets.lock)
         with there:
             try:
                 worker._process = await asyncio.create_subprocess_exec(
@@ -104,9 +105,13 @@ class WorkerProcess:
         if self.following is not None and not self.following.done():
             self.following.set_result(reason)
 
+    def is_silent(self, after_s: float) -> bool:
+        """Tell whether nothing was heard of it for so long, though it should serve."""
+        return self.stage == "serving" and time.monotonic() - self.heard > after_s
+
     def peer(self, *, silent_after_s: float) -> messages.Peer:
         """Return how the others see it."""
-        silent = self.stage == "serving" and time.monotonic() - self.heard > silent_after_s
+        silent = self.is_silent(silent_after_s)
         report: WorkerReport = {
             "worker": self.number,
             "pid": self.pid,

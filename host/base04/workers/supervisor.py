@@ -15,7 +15,7 @@ import structlog
 
 from base04.control_socket import control_listener
 from base04.errors import HostError
-from base04.serving import listen, url_of
+from base04.serving import listen_apart, url_of
 from base04.settings import HostSettings, ServerSettings
 from base04.telemetry.switch import refuse_missing_library
 from base04.workers import messages
@@ -34,6 +34,7 @@ Greet = Callable[[Sequence[str]], None]
 _MOST_SHORT_LIVES: Final = 5
 """After how many in a row the supervisor gives up, where nobody serves."""
 
+_NO_PROCESS_S: Final = 5.0
 _MARGIN_S: Final = 15.0
 _LONGEST_INTERVAL_S: Final = 5.0
 _SILENT_S: Final = 6.0
@@ -69,6 +70,7 @@ class Supervisor:
         self._manager, self._settings, self._greet, self._safe_mode = manager, settings, greet, safe_mode
         self._accepted = messages.Accepted(manager.settings, manager.blueprint.disabled, 1)
         self._interval_s = min(settings.health_interval, _LONGEST_INTERVAL_S)
+        self._silent_s = max(3 * self._interval_s, _SILENT_S)
         self._slots = [Slot(number) for number in range(1, workers + 1)]
         self._workers: set[WorkerProcess] = set()
         self._turns = Turns()
@@ -82,8 +84,9 @@ class Supervisor:
         self._greeter: WorkerProcess | None = None
         self._told: messages.Roster | None = None
 
-    _listener: socket.socket
+    _listeners: list[socket.socket]
     _commands: socket.socket
+    _url: str
     _sockets: Path
 
     async def run(self) -> None:
@@ -109,9 +112,18 @@ class Supervisor:
     @contextlib.contextmanager
     def _listening(self) -> Iterator[None]:
         folder, settings = self._manager.folder, self._settings
-        self._listener = listen(settings.host, settings.port, folder)
-        with self._listener, control_listener(folder) as self._commands, sockets_of_workers(folder) as self._sockets:
+        with contextlib.ExitStack() as sockets:
+            self._listeners = listen_apart(settings.host, settings.port, folder, len(self._slots))
+            for listener in self._listeners:
+                sockets.enter_context(listener)
+            self._commands = sockets.enter_context(control_listener(folder))
+            self._sockets = sockets.enter_context(sockets_of_workers(folder))
+            self._url = url_of(settings, self._listeners[0])
             yield
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -164,7 +176,14 @@ class Supervisor:
     async def _keep(self, slot: Slot) -> None:
         """Have a process in a slot, and another one when it ends."""
         while not self._stopping.is_set():
-            worker = slot.worker = await self._start(slot.number)
+            try:
+                worker = slot.worker = await self._start(slot.number)
+            except (OSError, HostError) as error:  # no process or socket can be had just now
+                slot.failed_starts += 1
+                slot.tried.set()
+                _log.error("a worker cannot be started and is tried again", number=slot.number, error=str(error))
+                await self._pause(_NO_PROCESS_S)
+                continue
             self._tell_roster()
             await _either(worker.serving, worker.left)
             if worker.serving.is_set():
@@ -176,7 +195,7 @@ class Supervisor:
             served = worker.serving.is_set()
             pause_s = slot.pause_after(worker)
             if not served:
-                await worker.exited
+                await asyncio.shield(worker.exited)
                 if self._cannot_start(slot):
                     self._give_up(f"No worker can start. Worker {slot.number}: {worker.told()}")
                     return
@@ -189,9 +208,13 @@ class Supervisor:
                 pause_s=pause_s,
             )
             self._tell_roster()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self._stopping.wait()
+            await self._pause(pause_s)
+
+    async def _pause(self, pause_s: float) -> None:
+        """Wait, but not when the host is to end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause_s):
+                await self._stopping.wait()
 
     def _cannot_start(self, slot: Slot) -> bool:
         """Tell whether nobody serves, and there is no hope that somebody will."""
@@ -212,7 +235,12 @@ class Supervisor:
             self._accepted,
             self._settings,
             self._safe_mode,
-            messages.Sockets(self._listener.fileno(), self._commands.fileno(), own.fileno(), self._manager.folder.lock),
+            messages.Sockets(
+                tuple(dict.fromkeys(listener.fileno() for listener in self._listeners)),
+                self._commands.fileno(),
+                own.fileno(),
+                self._manager.folder.lock,
+            ),
             tuple(sys.path),
         )
         self._starting += 1
@@ -221,7 +249,7 @@ class Supervisor:
         finally:
             self._starting -= 1
             if self._stopping.is_set():
-                self._listener.close()
+                self._close_listeners()
             self._changed.set()
         self._workers.add(worker)
         worker.exited.add_done_callback(lambda _: self._gone(worker))
@@ -364,16 +392,33 @@ class Supervisor:
     # What all know
 
     def _tell_roster(self) -> None:
-        """Tell all workers who there is, where that is new."""
+        """Tell all workers who there is, and for whom to accept connections, where that is new."""
+        self._spread_connections()
         roster = messages.Roster(self._accepted.revision, tuple(map(self._peer, self._slots)), self._restarts)
         if roster != self._told:
             self._told = roster
             for worker in self._workers:
                 worker.tell(roster)
 
+    def _spread_connections(self) -> None:
+        """Have somebody accept the connections of those who cannot: each worker has a listener of its own."""
+        if self._stopping.is_set() or self._listeners[0] is self._listeners[-1]:
+            return
+        able = {
+            slot.number: slot.serving
+            for slot in self._slots
+            if slot.serving is not None and not slot.serving.is_silent(self._silent_s)
+        }
+        left = frozenset(slot.number for slot in self._slots) - able.keys()
+        for position, worker in enumerate(able.values()):
+            numbers = left if position == 0 else frozenset()
+            if worker.accepting != numbers:
+                worker.accepting = numbers
+                worker.tell(messages.Accept(numbers))
+
     def _peer(self, slot: Slot) -> messages.Peer:
         if slot.worker is not None and (slot.worker.alive or not slot.worker.left.is_set()):
-            return slot.worker.peer(silent_after_s=max(3 * self._interval_s, _SILENT_S))
+            return slot.worker.peer(silent_after_s=self._silent_s)
         return messages.Peer({"worker": slot.number, "pid": None, "status": "down", "revision": 0, "health": None}, "")
 
     async def _ask_for_ever(self) -> None:
@@ -387,13 +432,12 @@ class Supervisor:
 
     async def _say_greeting(self) -> None:
         """Have a worker make the greeting, the next one if that ends meanwhile, and print it."""
-        url = url_of(self._settings, self._listener)
-        self._manager.folder.announce(url)
+        self._manager.folder.announce(self._url)
         while True:
             greeter = self._greeter = next((slot.serving for slot in self._slots if slot.serving), None)
             if greeter is not None:
                 self._greeting = asyncio.get_running_loop().create_future()
-                greeter.tell(messages.Greet(url))
+                greeter.tell(messages.Greet(self._url))
                 with contextlib.suppress(HostError):
                     self._greet(await self._greeting)
                     return
@@ -407,7 +451,7 @@ class Supervisor:
         self._signalled += 1
         self._stopping.set()
         if not self._starting:  # a process that starts inherits it first
-            self._listener.close()
+            self._close_listeners()
         for worker in self._workers:
             worker.tell(messages.Stop(at_once=self._signalled > 1))
             if self._signalled > 2:
@@ -438,7 +482,7 @@ class Supervisor:
         if not done:
             _log.error("a worker does not end and is killed", number=worker.number, killed_pid=worker.pid)
             worker.kill()
-            await worker.exited
+            await asyncio.shield(worker.exited)
 
     def _patience_s(self) -> float:
         """Return how long a worker may take to drain and stop: longer than all that it waits for."""

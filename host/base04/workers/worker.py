@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.metadata
 import os
 import socket
 import sys
-import traceback
 from typing import Any
 
 import structlog
 
 from base04.errors import HostError
+from base04.loop_guard import run_guarded
 from base04.workers import messages
 from base04.workers.channel import Channel
 from base04_hookspecs.errors import Base04Error
@@ -25,7 +26,7 @@ def main(descriptor: int) -> None:
     import uvloop
 
     with socket.socket(fileno=descriptor) as end:
-        sys.exit(uvloop.run(_work(end)))
+        sys.exit(run_guarded(_work(end), loop_factory=uvloop.new_event_loop))
 
 
 async def _work(end: socket.socket) -> int:
@@ -37,7 +38,7 @@ async def _work(end: socket.socket) -> int:
         await _serve(begin, channel)
     except Exception as error:  # noqa: BLE001 - the end of the process; the supervisor and the log have the reason
         if not isinstance(error, Base04Error) or not _foreseen(error):
-            traceback.print_exception(error)
+            _log.error("a worker fails", exc_info=error)
         told = str(error) if isinstance(error, Base04Error) else f"{type(error).__name__}: {error}"
         channel.send(messages.Failed(told))
         return 1
@@ -52,6 +53,7 @@ def _foreseen(error: Base04Error) -> bool:
 
 
 async def _serve(begin: messages.Begin, channel: Channel) -> None:
+    from base04.host_server import HostServer
     from base04.http.application import HostApplication
     from base04.logs import configure
     from base04.serving import Stopping, reloading_by_signal, serve_until_told, server_config, stopping_by_signals
@@ -82,25 +84,23 @@ async def _serve(begin: messages.Begin, channel: Channel) -> None:
 
     member = Member(channel, greet, lambda at_once: stopping.begin(at_once=at_once), orphaned)
     host = WorkerHost(begin, member)
-    clients, commands, own = _inherited(begin.sockets)
-    with host.folder, clients, commands, own, stopping_by_signals(stopping):
+    with host.folder, contextlib.ExitStack() as sockets, stopping_by_signals(stopping):
+        clients = [sockets.enter_context(socket.socket(fileno=number)) for number in begin.sockets.clients]
+        own = [
+            sockets.enter_context(socket.socket(fileno=number))
+            for number in (begin.sockets.commands, begin.sockets.own)
+        ]
+        listener = clients[begin.number - 1] if len(clients) > 1 else clients[0]
+        beside = {number: other for number, other in enumerate(clients, 1) if other is not listener}
         async with member.of(host), host, reloading_by_signal(host):
             member.tell(messages.Started())
             await member.admitted.wait()
             served = server_config(HostApplication(host), begin.server)
 
-            async def listening() -> None:
-                member.tell(messages.Serving())
+            async def listening(server: HostServer) -> None:
+                await member.serving(server.accept_beside)
 
-            await serve_until_told(host, served, begin.server, [clients], [commands, own], stopping, listening)
-
-
-def _inherited(sockets: messages.Sockets) -> tuple[socket.socket, socket.socket, socket.socket]:
-    return (
-        socket.socket(fileno=sockets.clients),
-        socket.socket(fileno=sockets.commands),
-        socket.socket(fileno=sockets.own),
-    )
+            await serve_until_told(host, served, begin.server, [listener], own, stopping, listening, beside)
 
 
 def _refuse_another_version(begin: messages.Begin) -> None:
