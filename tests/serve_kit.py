@@ -123,6 +123,7 @@ class Server:
         settings: str = "",
         site: Path | None = None,
         arguments: Sequence[str] = (),
+        options: Sequence[str] = (),
         **variables: str,
     ) -> None:
         self.folder = folder
@@ -130,7 +131,7 @@ class Server:
         if settings:
             write(folder / "base04.yaml", settings)
         self._process = subprocess.Popen(
-            [BASE04, *arguments, "serve", "--port", "0"],
+            [BASE04, *arguments, "serve", "--port", "0", *options],
             cwd=folder,
             env=environment(site, **variables),
             stdin=subprocess.DEVNULL,

@@ -46,13 +46,28 @@ class ModuleWait(TypedDict):
     next_try: float
 
 
+class HookTiming(TypedDict):
+    """How long a hook of a plugin takes, where the host traces that.
+
+    ``stage`` is ``collect`` where the hook itself was called, ``call`` where something was that it has returned.
+    ``total`` and ``max`` are in seconds.
+    """
+
+    hook: str
+    stage: str
+    count: int
+    total: float
+    max: float
+
+
 class ModuleInfo(TypedDict):
     """A plugin as the running host sees it.
 
     ``source`` tells how it was found; ``error`` is the traceback of a failed one; ``load_time``, that of
     importing and registering it, and ``collect_time``, that of its hooks, are in seconds.
     ``warnings`` are sentences about what works now and may not with a later version, such as an older contract.
-    ``faults`` are its parts that failed, ``not_ready`` what is tried again.
+    ``faults`` are its parts that failed, ``not_ready`` what is tried again, and ``timings`` are there
+    where hook calls are traced.
     """
 
     name: str
@@ -68,6 +83,7 @@ class ModuleInfo(TypedDict):
     warnings: NotRequired[list[str]]
     faults: NotRequired[list[ModuleFault]]
     not_ready: NotRequired[list[ModuleWait]]
+    timings: NotRequired[list[HookTiming]]
     contributes: Contribution
 
 

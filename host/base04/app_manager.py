@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
@@ -20,30 +20,26 @@ from base04.accessors import ManagerAccessors
 from base04.audit import AuditLog
 from base04.blueprint import Blueprint
 from base04.changeover import Changeover
-from base04.compatibility import may_be_outdated
-from base04.contributions import collect, collect_packs
+from base04.contributions import collect_packs
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
-from base04.errors import HostError, StopError
+from base04.errors import StopError
 from base04.executions.executions import Executions
-from base04.failures import Status
-from base04.generation import Generation, GenerationManagers, Running, pinned_generation
+from base04.generation import Generation, pinned_generation
 from base04.health import HealthMonitor
 from base04.idempotency import Idempotency
-from base04.lifecycle import Started, start_all, stop_each
-from base04.limits import RouteChoices
+from base04.inventory import describe_plugins
 from base04.metrics.counts import Counts
 from base04.module_choices import ModuleChoices
-from base04.pipeline import Pipeline, Record, WorkerPool
 from base04.plugin_steps import PluginSteps
 from base04.recovery import Recovery
 from base04.renewal import Renewal
 from base04.resolution import Plan
-from base04.retirement import Retirement, hand_over
+from base04.retirement import Retirement
 from base04.rotation import Rotation
-from base04.selection import InstanceKey, Selection
+from base04.selection import Selection
 from base04.settings import HostSettings, load_settings
-from base04.slots import Slots
+from base04.succession import Succession
 from base04.telemetry.switch import telemetry_of
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
@@ -52,7 +48,6 @@ from base04_hookspecs.errors import ManagerUnavailable
 from base04_hookspecs.manager import Manager
 from base04_hookspecs.module import ModuleInfo
 from base04_hookspecs.redis import RedisManager
-from base04_hookspecs.websocket import WebSocketManager
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -88,7 +83,7 @@ class AppManager(ManagerAccessors):
         loaded = load_settings(settings)
         self.folder = self._data_folder(loaded.data_dir)
         self.choices = ModuleChoices(self.folder.path)
-        self._blueprint = Blueprint(
+        blueprint = Blueprint(
             loaded,
             self.folder.path,
             extra_plugins=plugins,
@@ -96,10 +91,9 @@ class AppManager(ManagerAccessors):
             only=only,
             disabled=frozenset() if safe_mode else self._switched_off(),
         )
-        self._drafts: set[Blueprint] = set()
+        self.succession = Succession(self, blueprint)
         self.draining = False
         self.health = HealthMonitor(self, self.settings.server.health_interval)
-        self._generation: Generation | None = None
         self._lifecycle = asyncio.Lock()
         renewal = Renewal(self)
         self._changeover = Changeover(self, renewal)
@@ -107,15 +101,12 @@ class AppManager(ManagerAccessors):
         self._rotation = Rotation(self, renewal)
         self._retirement = Retirement(self)
         self.steps = PluginSteps(self, renewal.collect_anew)
+        self.packs_not_ready: dict[tuple[str, str], str] = {}
         self.audit = AuditLog(self)
         self.executions = Executions(self)
         self.counts = Counts()
         kept = self.settings.executions
         self.idempotency = Idempotency(self._default_database, kept.lease, kept.keep_answers)
-        self._start_order: list[Running] = []
-        self._told: set[str] = set()
-        self._workers = WorkerPool()
-        self._slots = Slots()
         self.telemetry: Telemetry | None = None
 
     def _data_folder(self, path: Path) -> DataFolder:
@@ -129,19 +120,7 @@ class AppManager(ManagerAccessors):
     @property
     def blueprint(self) -> Blueprint:
         """What this host is; for a manager that is started for the next generation, what it is about to be."""
-        draft = _draft.get()
-        return draft if draft in self._drafts else self._blueprint
-
-    @contextlib.contextmanager
-    def drafting(self, blueprint: Blueprint) -> Iterator[None]:
-        """Let what is started within see the host as it is about to be."""
-        self._drafts.add(blueprint)
-        token = _draft.set(blueprint)
-        try:
-            yield
-        finally:
-            _draft.reset(token)
-            self._drafts.discard(blueprint)
+        return self.succession.blueprint
 
     @property
     def settings(self) -> HostSettings:
@@ -166,12 +145,11 @@ class AppManager(ManagerAccessors):
     async def start(self) -> None:
         """Discover, select, resolve and start everything. Does nothing where it has started."""
         async with self._lifecycle:
-            if self._generation is not None:
+            if self.succession.newest is not None:
                 return
             plan = self.plan
             telemetry = telemetry_of(self.settings.telemetry)
             self.folder.acquire()
-            self._workers = WorkerPool()
             self.telemetry = telemetry
             try:
                 if telemetry is not None:
@@ -184,10 +162,7 @@ class AppManager(ManagerAccessors):
             running_hosts[self] = asyncio.get_running_loop()
 
     async def _bring_up(self, plan: Plan) -> None:
-        started = await self.start_managers(plan)
-        self._start_order = list(started.running.values())
-        self._announce_replacements()
-        await self.adopt(self.build(started))
+        await self.succession.begin(plan)
         await self.audit.start()
         await self.executions.start()
         self.idempotency.start()
@@ -196,86 +171,15 @@ class AppManager(ManagerAccessors):
         self._recovery.start()
         self._rotation.start()
 
-    async def start_managers(self, plan: Plan, *, reuse: Mapping[InstanceKey, Running] | None = None) -> Started:
-        """Start what a plan has, beside what is taken as it is.
-
-        Raises:
-            StartError: one that is required cannot start.
-        """
-        watch = None if self.telemetry is None else self.telemetry.watch
-        return await start_all(plan, self, self.folder.path, reuse=reuse, watch=watch)
-
-    def build(self, started: Started) -> Generation:
-        """Make a generation of what has started, with the plugins' contributions collected and the ASGI stack built."""
-        from base04.http.authentication import Authentication
-        from base04.http.stack import build_stack
-
-        discovery = self.discovery
-        plugins = {name: item.implementation for name, item in discovery.plugins.items() if item.status == "enabled"}
-        generation = Generation(self.plan, dict(started.running), dict(started.down), collect(discovery, self), plugins)
-        pipeline = Pipeline if self.telemetry is None else self.telemetry.pipeline
-        generation.pipeline = pipeline(
-            GenerationManagers(generation),
-            before=generation.contributions.before_action,
-            after=generation.contributions.after_action,
-            workers=self._workers,
-            choices=RouteChoices(self.settings.server.rate_limit_on_unavailable),
-            hold=generation.hold,
-            slots=self._slots,
-            record=self._recorder(),
-            refused=self.counts.refused,
-            blame=generation.contributions.blame,
-        )
-        generation.authentication = Authentication(generation)
-        generation.asgi = build_stack(generation, self)
-        return generation
-
-    async def adopt(self, generation: Generation, blueprint: Blueprint | None = None) -> None:
-        """Let a generation serve from now on, and stop what only the previous one held, once nobody uses it.
-
-        The stopping goes on after this has returned: whoever asked for the change may be using the previous one.
-        """
-        websocket = generation.find("websocket")
-        if isinstance(websocket, WebSocketManager):
-            websocket.bind(self.run_action)
-            websocket.bind_authorizers(generation.contributions.authorize_room)
-        if self._generation is not None:
-            await hand_over(self._generation, generation)
-        previous, self._generation = self._generation, generation
-        self._blueprint = blueprint or self._blueprint
-        self._announce_outdated()
-        known = {id(item.manager) for item in self._start_order}
-        self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]
-        self.steps.adopt(generation)
-        await self.audit.adopt(generation)
+    async def succeeded(self, previous: Generation | None, current: Generation) -> None:
+        """Let everything that looks after a generation look after the one that has just taken over."""
+        self.steps.adopt(current)
+        await self.audit.adopt(current)
         await self.executions.adopt()
         if previous is not None:
-            self._retirement.begin(previous, generation)
+            self._retirement.begin(previous, current)
             self._rotation.look()
             self._recovery.start()
-
-    def _recorder(self) -> Record:
-        """Return what notes each run of an action: the counts, and the history where that is on."""
-        ran = self.counts.ran
-        history = self.executions.history.note if self.settings.executions.history else None
-
-        def note(
-            context: RequestContext, status: Status, began: float, duration: float, error: BaseException | None
-        ) -> None:
-            ran(str(context.action), status, duration)
-            if history is not None:
-                history(context, status, began, duration, error)
-
-        return note
-
-    def retired(self, generation: Generation) -> list[Running]:
-        """Return what has started and is not part of a generation, in the order in which it started."""
-        kept = {id(item.manager) for item in generation.running.values()}
-        return [item for item in self._start_order if id(item.manager) not in kept]
-
-    def forget(self, item: Running) -> None:
-        """Count a manager as stopped: whoever calls this stops it."""
-        self._start_order = [other for other in self._start_order if other.manager is not item.manager]
 
     async def stop(self) -> None:
         """Stop all managers in reverse order. Does nothing where nothing runs.
@@ -284,7 +188,7 @@ class AppManager(ManagerAccessors):
             StopError: some failed to stop; all others were stopped.
         """
         async with self._lifecycle:
-            generation = self._generation
+            generation = self.succession.newest
             if generation is None:
                 return
             try:
@@ -303,10 +207,7 @@ class AppManager(ManagerAccessors):
         await self.executions.stop()
         await self.idempotency.stop()
         await self.audit.stop()
-        errors = await stop_each(self._start_order)
-        self._workers.close()
-        self._generation, self._start_order = None, []
-        self._told.clear()
+        errors = await self.succession.end()
         self.steps.forget()
         if self.telemetry is not None:
             await self.telemetry.stop()
@@ -331,32 +232,6 @@ class AppManager(ManagerAccessors):
     ) -> None:
         await self.stop()
 
-    def _announce_replacements(self) -> None:
-        for choice in self.selection.choices.values():
-            if choice.replaces is not None:
-                _log.info(
-                    "a built-in manager is replaced",
-                    manager=str(choice.key),
-                    by=str(choice.candidate),
-                    instead_of=choice.replaces.provider.name,
-                )
-
-    def _announce_outdated(self) -> None:
-        """Tell once of each chosen provider that lacks something of its contract, however often things change."""
-        for item in self._blueprint.outdated:
-            if str(item) not in self._told:
-                self._told.add(str(item))
-                _log.warning(
-                    "a provider is written for an older contract",
-                    plugin=item.candidate.plugin.name,
-                    provider=item.candidate.provider.name,
-                    contract=item.candidate.role,
-                    written_for=item.candidate.provider.written_for,
-                    serves=item.serves,
-                    lacks=item.lacks,
-                    advice=str(item),
-                )
-
     # Serving
 
     def initialize(self, app: Starlette) -> None:
@@ -373,7 +248,7 @@ class AppManager(ManagerAccessors):
 
     async def serve(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request or connection, as an ASGI application; a request keeps its generation to its end."""
-        generation = self._generation
+        generation = self.succession.newest
         if generation is None:
             from base04.http.problems import not_started
 
@@ -390,7 +265,7 @@ class AppManager(ManagerAccessors):
         run(self, app, **kwargs)
 
     def _default_database(self) -> DatabaseManager | None:
-        found = self._generation.find("database") if self._generation is not None else None
+        found = self.succession.newest.find("database") if self.succession.newest is not None else None
         return found if isinstance(found, DatabaseManager) else None
 
     # What others ask
@@ -412,7 +287,7 @@ class AppManager(ManagerAccessors):
         Raises:
             ManagerUnavailable: the host has not started.
         """
-        generation = pinned_generation() or self._generation
+        generation = pinned_generation() or self.succession.newest
         if generation is None:
             raise ManagerUnavailable("The host has not started: call `await app.start()` first.")
         return generation
@@ -420,11 +295,11 @@ class AppManager(ManagerAccessors):
     @property
     def newest(self) -> Generation | None:
         """The generation that new requests use, None where the host does not run."""
-        return self._generation
+        return self.succession.newest
 
     def is_initialized(self) -> bool:
         """Tell whether everything has started."""
-        return self._generation is not None
+        return self.succession.newest is not None
 
     async def check_database_connection(self) -> bool:
         """Tell whether the default database answers."""
@@ -516,28 +391,8 @@ class AppManager(ManagerAccessors):
 
     def list_plugins(self) -> list[ModuleInfo]:
         """Return all plugins that were found, by name."""
-        running: dict[str, list[str]] = {}
-        generation = pinned_generation() or self._generation
-        for item in generation.running.values() if generation else ():
-            candidate = item.node.choice.candidate
-            running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
-        warnings = self._warnings()
-        return [
-            plugin.describe(running.get(name, []), warnings.get(name, ()), self.steps.waits(name))
-            for name, plugin in self.discovery.plugins.items()
-        ]
-
-    def _warnings(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        if self._generation is None and not may_be_outdated(self.discovery.candidates):
-            return found  # a list of plugins imports no provider without need
-        try:
-            outdated = self.blueprint.outdated
-        except HostError:  # what keeps the host from starting is told where it is started
-            return found
-        for item in outdated:
-            found.setdefault(item.candidate.plugin.name, []).append(str(item))
-        return found
+        generation = pinned_generation() or self.newest
+        return describe_plugins(self.blueprint, generation, self.steps.waits, self.succession.hook_timings)
 
     def list_action_sources(self) -> list[ActionSource]:
         """Return the packages that offer action packs, by name."""
@@ -545,4 +400,5 @@ class AppManager(ManagerAccessors):
 
     def list_action_packs(self) -> list[ActionPackSource]:
         """Return the packs that plugins define, by the names of the plugins."""
-        return collect_packs(self.discovery)
+        packs, self.packs_not_ready = collect_packs(self.discovery)
+        return packs

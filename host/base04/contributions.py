@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from base04.discovery import Discovery, name_slow
+from base04.hook_timings import COLLECT, HookTimings
 from base04.isolation import plugin_code, pressed
 from base04.signatures import fitted
 from base04_hookspecs.app import ActionPackSource, AppManager
@@ -94,6 +95,7 @@ def collect(
     *,
     arguments: Mapping[str, Arguments] = ARGUMENTS,
     further: Mapping[str, Any] = _NOTHING,
+    timings: HookTimings | None = None,
 ) -> Contributions:
     """Call each host-wide hook of each plugin once; one that raises is reported and contributes nothing.
 
@@ -102,10 +104,11 @@ def collect(
         app: what implementations are given that take it.
         arguments: what the callables of each hook are called with.
         further: what implementations are given beside, by name, where their specification and they have it.
+        timings: where to note how long each took.
     """
     for plugin in discovery.plugins.values():
         plugin.collect_time = 0.0
-    collector = _Collector(discovery, {"app": app, **further}, arguments)
+    collector = _Collector(discovery, {"app": app, **further}, arguments, timings)
 
     def named(hook: str) -> Any:
         return tuple(collector.items(hook))
@@ -141,9 +144,13 @@ def collect_commands(discovery: Discovery) -> list[tuple[str, Any]]:
     return list(_Collector(discovery).items("cli_commands"))
 
 
-def collect_packs(discovery: Discovery) -> list[ActionPackSource]:
-    """Return the action packs that plugins define now."""
-    return [{"plugin": name, "definition": item} for name, item in _Collector(discovery).items("action_packs")]
+def collect_packs(discovery: Discovery) -> tuple[list[ActionPackSource], dict[tuple[str, str], str]]:
+    """Return the action packs that plugins define now, and by plugin and hook why some cannot yet."""
+    collector = _Collector(discovery)
+    packs: list[ActionPackSource] = [
+        {"plugin": name, "definition": item} for name, item in collector.items("action_packs")
+    ]
+    return packs, collector.not_ready
 
 
 class _Collector:
@@ -154,8 +161,9 @@ class _Collector:
         discovery: Discovery,
         offered: Mapping[str, Any] = _NOTHING,
         arguments: Mapping[str, Arguments] = ARGUMENTS,
+        timings: HookTimings | None = None,
     ) -> None:
-        self._discovery, self._offered, self._arguments = discovery, offered, arguments
+        self._discovery, self._offered, self._arguments, self._timings = discovery, offered, arguments, timings
         self.owners: dict[tuple[str, int], Owner] = {}
         self.not_ready: dict[tuple[str, str], str] = {}
 
@@ -193,6 +201,8 @@ class _Collector:
         finally:
             seconds = time.perf_counter() - began
             plugin.collect_time += seconds
+            if self._timings is not None:
+                self._timings.add(plugin.name, hook, COLLECT, seconds)
             name_slow(plugin, f"hook {hook}", seconds, self._discovery.slow_after_s)
         plugin.faults.clear(part)
         return items

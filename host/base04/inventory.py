@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypedDict
 
+from base04.blueprint import Blueprint
+from base04.compatibility import may_be_outdated
+from base04.errors import HostError
 from base04.generation import Generation
+from base04.hook_timings import HookTimings
+from base04.plugin_steps import Wait
 from base04.resolution import Node, Plan, direct_dependencies
 from base04.selection import InstanceKey
 from base04_hookspecs.app import ApplicationHealth
+from base04_hookspecs.module import ModuleInfo
 
 
 class ManagerDescription(TypedDict):
@@ -73,3 +79,37 @@ def tree(plan: Plan) -> Iterator[tuple[int, Node, bool]]:
     for key in sorted(plan.nodes):
         if not plan.dependants(key):
             yield from walk(key, 0)
+
+
+def describe_plugins(
+    blueprint: Blueprint,
+    generation: Generation | None,
+    waits: Callable[[str], Sequence[Wait]],
+    timings: HookTimings | None,
+) -> list[ModuleInfo]:
+    """Describe all plugins by name; ``waits`` tells what one is waiting for, ``timings`` how long its hooks take."""
+    running: dict[str, list[str]] = {}
+    for item in generation.running.values() if generation else ():
+        candidate = item.node.choice.candidate
+        running.setdefault(candidate.plugin.name, []).append(f"{item.key}:{candidate.provider.name}")
+    warnings = _warnings(blueprint, chosen=generation is not None)
+    found = []
+    for name, plugin in blueprint.discovery.plugins.items():
+        module = plugin.describe(running.get(name, []), warnings.get(name, ()), waits(name))
+        if timings is not None:
+            module["timings"] = timings.of(name)
+        found.append(module)
+    return found
+
+
+def _warnings(blueprint: Blueprint, *, chosen: bool) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    if not chosen and not may_be_outdated(blueprint.discovery.candidates):
+        return found  # a list of plugins imports no provider without need
+    try:
+        outdated = blueprint.outdated
+    except HostError:  # what keeps the host from starting is told where it is started
+        return found
+    for item in outdated:
+        found.setdefault(item.candidate.plugin.name, []).append(str(item))
+    return found

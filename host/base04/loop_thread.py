@@ -7,6 +7,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
+from base04.loop_guard import run_guarded
+
 WORKERS: Final = 128
 """Threads for blocking work. More than is usual: a callback of the program takes one while it waits for a manager,
 and that manager may need one itself."""
@@ -37,9 +39,8 @@ class LoopThread:
             self._thread.join()
 
     def _run(self, running: threading.Event) -> None:
-        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
-            self.loop.call_soon(running.set)
-            runner.run(self._until_stopped())
+        self.loop.call_soon(running.set)
+        run_guarded(self._until_stopped(), loop_factory=lambda: self.loop)
 
     async def _until_stopped(self) -> None:
         await self._stopping.wait()

@@ -7,6 +7,7 @@ result, ``after_action`` callables, announce ``action.executed``, record.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -20,6 +21,7 @@ from base04.injection import HandlerCall, ManagerLookup, Report, action_context
 from base04.isolation import escapes
 from base04.json_result import json_result
 from base04.limits import ALL, Limits, NoteRefusal, RouteChoices
+from base04.plugin_watch import PluginWatch
 from base04.slots import Slots
 from base04.supervision import GRACE_S, supervise
 from base04.worker_pool import Hold, WorkerPool
@@ -47,10 +49,6 @@ Record = Callable[[RequestContext, Status, float, float, BaseException | None], 
 """Notes who ran what, how it ended, when it began (since the epoch), how long it took (in seconds), and its error."""
 
 
-Blame = Callable[[str, object, BaseException], str]
-"""Notes the hook, what a plugin returned from it, and what that raised; returns the plugin's name."""
-
-
 class Pipeline:
     """Runs actions with the managers of one generation.
 
@@ -65,7 +63,7 @@ class Pipeline:
         slots: how often actions run at once; several pipelines may share them.
         record: what notes each run that has ended.
         refused: what notes each call that a limit refused.
-        blame: is told of each of ``before`` and ``after`` that failed, and returns whose it is.
+        watch: is told of each of ``before`` and ``after`` that failed or was slow, and knows whose it is.
     """
 
     def __init__(
@@ -81,7 +79,7 @@ class Pipeline:
         slots: Slots | None = None,
         record: Record | None = None,
         refused: NoteRefusal | None = None,
-        blame: Blame | None = None,
+        watch: PluginWatch | None = None,
     ) -> None:
         self._managers = managers
         self._before = tuple(before)
@@ -91,8 +89,9 @@ class Pipeline:
         self._hold = hold
         self._slots = slots if slots is not None else Slots()
         self._record = record
+        self._watch = watch
+        self._slow_after_s = watch.slow_after_s if watch is not None else math.inf
         self._limits = Limits(managers.get, choices, refused)
-        self._blame = blame
         self._calls: dict[str, HandlerCall] = {}
 
     @property
@@ -259,6 +258,7 @@ class Pipeline:
     async def _prepare(self, action: Action, call: ActionCall) -> None:
         """Call what comes before, and check the arguments again: they may have been replaced."""
         for step in self._before:
+            began = time.perf_counter()
             try:
                 await step(call)
             except PASSED_ON:
@@ -268,6 +268,9 @@ class Pipeline:
                     raise
                 self._blamed("before_action", step, error)
                 raise failed(call, error) from error
+            finally:
+                if (seconds := time.perf_counter() - began) > self._slow_after_s:
+                    self._was_slow("before_action", step, seconds)
         try:
             call.args = action.validate(call.args)
         except InvalidInput as error:
@@ -335,6 +338,7 @@ class Pipeline:
         return plan
 
     async def _follow(self, step: AfterAction, call: ActionCall, outcome: ActionOutcome) -> None:
+        began = time.perf_counter()
         try:
             await step(call, outcome)
         except BaseException as error:
@@ -348,9 +352,16 @@ class Pipeline:
                 request_id=call.request.request_id,
                 exc_info=error,
             )
+        finally:
+            if (seconds := time.perf_counter() - began) > self._slow_after_s:
+                self._was_slow("after_action", step, seconds)
 
     def _blamed(self, hook: str, step: object, error: BaseException) -> str:
-        return self._blame(hook, step, error) if self._blame is not None else ""
+        return self._watch.blame(hook, step, error) if self._watch is not None else ""
+
+    def _was_slow(self, hook: str, step: object, seconds: float) -> None:
+        if self._watch is not None:
+            self._watch.slow(hook, step, seconds)
 
     async def _announce(self, call: ActionCall, outcome: ActionOutcome) -> None:
         hooks = self._listeners()

@@ -53,7 +53,7 @@ class Renewal:
         async with self._turn:
             current, plan = self._current(), self._app.plan
             wanted = current.running.keys() | current.down.keys()
-            came_up = await self._app.start_managers(plan.part(wanted), reuse=current.running)
+            came_up = await self._app.succession.start_managers(plan.part(wanted), reuse=current.running)
             recovered = frozenset(came_up.running.keys() - current.running.keys())
             if recovered:
                 fresh = [came_up.running[key] for key in plan.nodes if key in recovered]
@@ -65,8 +65,8 @@ class Renewal:
         """Let the same managers serve with what plugins contribute now."""
         async with self._turn:
             current = self._current()
-            generation = self._app.build(Started(dict(current.running), dict(current.down)))
-            await self._app.adopt(generation)
+            generation = self._app.succession.build(Started(dict(current.running), dict(current.down)))
+            await self._app.succession.adopt(generation)
 
     async def move(self, blueprint: Blueprint, renewed: Set[InstanceKey]) -> None:
         """Let another blueprint serve: new instances of ``renewed`` and of what is new, the others as they are.
@@ -81,17 +81,17 @@ class Renewal:
                 for key, item in current.running.items()
                 if key in blueprint.plan.nodes and key not in renewed
             }
-            with self._app.drafting(blueprint):
-                started = await self._app.start_managers(blueprint.plan, reuse=kept)
+            with self._app.succession.drafting(blueprint):
+                started = await self._app.succession.start_managers(blueprint.plan, reuse=kept)
                 fresh = [item for key, item in started.running.items() if key not in kept]
                 try:
                     if lost := started.down.keys() & current.running.keys():
                         raise StartError(_not_started({key: started.down[key] for key in lost}))
-                    generation = self._app.build(started)
+                    generation = self._app.succession.build(started)
                 except BaseException:
                     await asyncio.shield(_discard(fresh))
                     raise
-            await self._app.adopt(generation, blueprint)
+            await self._app.succession.adopt(generation, blueprint)
 
     def _current(self) -> Generation:
         generation = self._app.newest
@@ -106,16 +106,16 @@ class Renewal:
         plan = self._app.plan
         try:
             reuse = {key: item for key, item in base.running.items() if key not in stale}
-            renewed = await self._app.start_managers(plan.part(base.running), reuse=reuse)
+            renewed = await self._app.succession.start_managers(plan.part(base.running), reuse=reuse)
             fresh += [item for key, item in renewed.running.items() if key in stale]
             if all_or_none and renewed.down:
                 raise StartError(_not_started(renewed.down))
-            generation = self._app.build(Started(renewed.running, {**base.down, **renewed.down}))
+            generation = self._app.succession.build(Started(renewed.running, {**base.down, **renewed.down}))
             await _discard([item for item in fresh if generation.running.get(item.key) is not item])
         except BaseException:
             await asyncio.shield(_discard(fresh))
             raise
-        await self._app.adopt(generation)
+        await self._app.succession.adopt(generation)
 
 
 def stale_with(

@@ -55,9 +55,11 @@ class Retirement:
             leaving = [name for name in previous.plugins if _is_new(name, previous, current)]
             with previous.pin():  # what the plugin itself has brought is up there, and nowhere else
                 await self._app.steps.shut_down(previous, leaving)
-            for item in reversed(self._app.retired(current)):  # one by one: a cancellation leaves the rest to others
+            for item in reversed(
+                self._app.succession.retired(current)
+            ):  # one by one: a cancellation leaves the rest to others
                 if item.manager in _managers(previous):
-                    self._app.forget(item)
+                    self._app.succession.forget(item)
                     for error in await stop_each([item]):
                         _log.error("a replaced manager failed to stop", error=str(error))
 

@@ -21,6 +21,7 @@ from base04.control_socket import LocalCaller, control_listener
 from base04.data_folder import DataFolder
 from base04.errors import HostError
 from base04.host_server import HostServer
+from base04.loop_guard import run_guarded
 from base04.settings import ServerSettings
 from base04_hookspecs.websocket import WebSocketManager
 
@@ -51,7 +52,7 @@ def run(manager: AppManager, app: Starlette | None = None, *, on_ready: Ready | 
     """Serve in the foreground. ``overrides`` (``host``, ``port``) take the place of settings."""
     import uvloop
 
-    uvloop.run(serve(manager, app, on_ready=on_ready, **overrides))
+    run_guarded(serve(manager, app, on_ready=on_ready, **overrides), loop_factory=uvloop.new_event_loop)
 
 
 async def serve(

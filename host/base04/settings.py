@@ -66,7 +66,7 @@ class PluginSettings(BaseModel):
     ``allow`` and ``deny`` name plugins or distributions, ``*`` and ``?`` are wildcards. A ``startup`` or ``shutdown``
     step may take ``step_timeout``. What is not ready is tried again after ``retry_delay``, then after twice as long, up
     to 16 times as long. Whose loading, or whose call before or after an action, takes longer than ``slow_after`` is
-    named in the log.
+    named in the log. ``trace_hooks`` has every call of a hook, and of what hooks have returned, timed.
     """
 
     model_config = _CONFIG
@@ -78,6 +78,7 @@ class PluginSettings(BaseModel):
     step_timeout: Duration = 30.0
     retry_delay: Duration = 5.0
     slow_after: Duration = 1.0
+    trace_hooks: bool = False
 
 
 class InstanceSettings(BaseModel):

@@ -56,13 +56,26 @@ def fitted(function: Any, arguments: Arguments, hook: str) -> Any:
     if places == len(arguments.positional) and len(named) == len(arguments.named) and not moved:
         return function
 
+    def taken(given: tuple[Any, ...], offered: dict[str, Any]) -> dict[str, Any]:
+        found = {name: offered[name] for name in named if name in offered}
+        return found | {name: given[place] for name, place in moved.items()}
+
+    @functools.wraps(function)
+    async def awaiting(*given: Any, **offered: Any) -> Any:
+        return await function(*given[:places], **taken(given, offered))
+
     @functools.wraps(function)
     def passing_on(*given: Any, **offered: Any) -> Any:
-        taken = {name: offered[name] for name in named if name in offered}
-        taken |= {name: given[place] for name, place in moved.items()}
-        return function(*given[:places], **taken)
+        return function(*given[:places], **taken(given, offered))
 
-    return passing_on
+    return awaiting if is_async(function) else passing_on
+
+
+def is_async(function: Any) -> bool:
+    """Tell whether a call returns a coroutine: who calls it may treat ``async def`` and ``def`` differently."""
+    if inspect.iscoroutinefunction(function):
+        return True
+    return not isinstance(function, type) and inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004 - of its class
 
 
 def refuse_unknown(function: Any, hook: str, offered: Iterable[str]) -> None:

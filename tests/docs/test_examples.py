@@ -341,5 +341,14 @@ def test_program_that_is_not_async(pack: Path) -> None:
 
 
 def test_samples_are_where_the_pages_say() -> None:
-    for name in ("chat", "greetings", "library", "limits_rate_limiter", "lmdb_redis", "mailer", "maintenance"):
+    for name in (
+        "chat",
+        "greetings",
+        "library",
+        "limits_rate_limiter",
+        "lmdb_redis",
+        "mailer",
+        "maintenance",
+        "webhooks",
+    ):
         assert (SAMPLES / name / "pyproject.toml").is_file()

@@ -13,27 +13,23 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from base04.cli.program import program
-from base04.settings import (
-    AuditSettings,
-    HostSettings,
-    LogSettings,
-    PluginSettings,
-    RoleSettings,
-    ServerSettings,
-    TelemetrySettings,
-)
+from base04.settings import HostSettings, RoleSettings
 from base04_hookspecs import host_hooks
 from base04_hookspecs.roles import ROLES
-from docs_kit import DOCS, EXAMPLES, pages
+from docs_kit import CHECKOUT, DOCS, EXAMPLES, pages
 
 COMMANDS: dict[str, Any] = get_command(program).commands  # type: ignore[attr-defined]  # a group
 
+PARTS: dict[str, type[BaseModel]] = {
+    name: type(field.default)
+    for name, field in HostSettings.model_fields.items()
+    if isinstance(field.default, BaseModel)
+}
+"""The sections of the host's settings that are models of their own; a new one is found here by itself."""
+
 SECTIONS: dict[str, type[BaseModel]] = {
     "": HostSettings,
-    "server.": ServerSettings,
-    "plugins.": PluginSettings,
-    "log.": LogSettings,
-    "telemetry.": TelemetrySettings,
+    **{f"{name}.": model for name, model in PARTS.items()},
     "managers.<role>.": RoleSettings,
 }
 
@@ -81,13 +77,7 @@ def test_every_settings_key_of_the_host_is_documented(key: str) -> None:
 def test_settings_page_shows_every_key_of_the_host() -> None:
     shown = yaml.safe_load((EXAMPLES / "run" / "base04.yaml").read_text(encoding="utf-8"))
     assert shown.keys() == HostSettings.model_fields.keys()
-    for section, model in (
-        ("server", ServerSettings),
-        ("plugins", PluginSettings),
-        ("log", LogSettings),
-        ("audit", AuditSettings),
-        ("telemetry", TelemetrySettings),
-    ):
+    for section, model in PARTS.items():
         assert shown[section].keys() == model.model_fields.keys()
     keys = {key for role in shown["managers"].values() for key in role}
     assert keys >= RoleSettings.model_fields.keys()
@@ -96,6 +86,11 @@ def test_settings_page_shows_every_key_of_the_host() -> None:
 def test_index_names_every_page_once() -> None:
     linked = re.findall(r"^\* \[[^\]]*\]\(([\w-]+\.md)\)", written("README.md"), re.MULTILINE)
     assert sorted(linked) == sorted({page.name for page in pages() if page.parent == DOCS} - {"README.md"})
+
+
+def test_readme_leads_to_every_page() -> None:
+    linked = {*re.findall(r"\]\(docs/([\w-]+\.md)\)", (CHECKOUT / "README.md").read_text(encoding="utf-8"))}
+    assert linked == {page.name for page in pages() if page.parent == DOCS}
 
 
 def test_reference_names_every_page_of_it_once() -> None:

@@ -135,6 +135,8 @@ COMMANDS_OF_OTHERS: dict[str, Callable[[list[str]], None]] = {
     "curl": _any,
     "sed": _any,
     "cd": _any,
+    "mkdir": _any,
+    ".": _any,
 }
 """How the words after a command are checked; ``curl`` is run below."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from base04.blocking import AppManager
 from base04.errors import FolderInUse, SettingsError, StartError, StopError
@@ -503,3 +505,19 @@ def test_forked_process_has_no_host_and_exits(tmp_path: Path) -> None:
         """,
     )
     assert said == ["child False", "ManagerUnavailable", "parent True", "stopped"], ended.stderr
+
+
+def test_task_that_exits_leaves_the_loop_of_the_host_running(app: AppManager) -> None:
+    async def leave() -> None:
+        raise SystemExit(7)
+
+    async def begin(**_: Any) -> str:
+        task = asyncio.create_task(leave())
+        await asyncio.wait([task])
+        return repr(task.exception())
+
+    app.hooks_manager.register_callback("acme.leave", begin)
+    with capture_logs() as logs:
+        assert app.hooks_manager.trigger_hook("acme.leave") == ["SystemExit(7)"]
+    assert app.is_initialized()
+    assert "a task tried to end the process, which goes on" in {entry["event"] for entry in logs}

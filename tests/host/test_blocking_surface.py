@@ -12,19 +12,18 @@ from base04.blocking import AppManager
 from base04_hookspecs import blocking
 
 OF_THE_HOST: Final = {
-    "adopt": "generations are the host's own affair",
+    "admit": "what a host may become, for the one in several processes",
     "blueprint": "what the host is made from, for its own modules",
-    "build": "generations are the host's own affair",
+    "convergence": "what processes say together, for the host's own routes",
     "discovery": "told by list_plugins, list_action_sources and list_action_packs",
-    "drafting": "generations are the host's own affair",
-    "forget": "generations are the host's own affair",
     "generation": "its managers are async: get_manager has them in blocking form",
     "newest": "generations are the host's own affair",
     "plan": "what the host is made from, for its own modules",
-    "retired": "generations are the host's own affair",
     "selection": "what the host is made from, for its own modules",
     "serve": "an ASGI application is async by definition: initialize and run are there",
-    "take_step": "lifecycle steps are the host's own affair",
+    "succeeded": "generations are the host's own affair",
+    "whole_health": "what processes say together, for the host's own routes",
+    "whole_metrics": "what processes say together, for the host's own routes",
 }
 """What is left out of the blocking form, and why."""
 

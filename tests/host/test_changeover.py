@@ -135,10 +135,10 @@ async def test_plugin_of_a_running_manager_goes_only_with_swap(tmp_path: Path) -
         assert await app.disable_plugin("slow", swap=True)
         assert not isinstance(app.services_manager, OtherServices)
         assert (await ask(app, "/slow")).status_code == 404
-        assert app.retired(app.generation), "the old one goes on for the request under way"
+        assert app.succession.retired(app.generation), "the old one goes on for the request under way"
         slow.go_on.set()
         assert (await request).text == "done"
-        await until(lambda: not app.retired(app.generation))
+        await until(lambda: not app.succession.retired(app.generation))
 
 
 async def test_only_provider_of_a_role_cannot_go(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ async def test_what_plugins_registered_outlives_the_managers_that_they_registere
             assert await app.reload_plugin(plugin)
         after = (app.hooks_manager, app.services_manager, app.get_state_manager())
         assert not set(map(id, before)) & set(map(id, after))
-        await until(lambda: not app.retired(app.generation))
+        await until(lambda: not app.succession.retired(app.generation))
         assert await app.services_manager.get_service("desk") is desk
         assert not stopped
         await app.hooks_manager.trigger_hook("bell", who="ada")
@@ -313,7 +313,7 @@ async def test_requests_go_on_while_managers_are_renewed_over_and_over(tmp_path:
         assert await app.reload_plugin("builtin-redis"), "and with everybody who depends on it"
         stop.set()
         assert all(await asyncio.gather(*callers))
-        await until(lambda: not app.retired(app.generation))
+        await until(lambda: not app.succession.retired(app.generation))
 
 
 async def test_changes_need_the_permission_to_manage(tmp_path: Path) -> None:

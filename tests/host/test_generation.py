@@ -37,7 +37,7 @@ def successor(app: AppManager, *, without: str) -> Generation:
     """Return a generation with a manager less, as if it had gone down."""
     running = {key: item for key, item in app.generation.running.items() if key.role != without}
     down = {key: "it went away" for key in app.generation.running if key.role == without}
-    return app.build(Started(running, down))
+    return app.succession.build(Started(running, down))
 
 
 async def test_pin_keeps_a_task_on_its_generation_while_another_takes_over(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ async def test_pin_keeps_a_task_on_its_generation_while_another_takes_over(tmp_p
         task = asyncio.create_task(request())
         await pinned.wait()
         second = successor(app, without="alpha")
-        adopting = asyncio.create_task(app.adopt(second))
+        adopting = asyncio.create_task(app.succession.adopt(second))
         await until(lambda: app.newest is second)
         assert app.generation is second
         assert first.pins
@@ -76,7 +76,7 @@ async def test_adopt_stops_what_only_the_old_generation_held_once_it_is_unpinned
     plugin = offering(noting(Alpha, journal), noting(Gamma, journal))
     async with AppManager(only(tmp_path), plugins=[("lights", plugin)]) as app:
         with app.generation.pin():
-            await app.adopt(successor(app, without="alpha"))
+            await app.succession.adopt(successor(app, without="alpha"))
             for _ in range(5):
                 await asyncio.sleep(0)
             assert "stop alpha" not in journal
@@ -90,7 +90,7 @@ async def test_stop_stops_what_a_previous_generation_still_held(tmp_path: Path) 
     app = AppManager(only(tmp_path), plugins=[("lights", plugin)])
     await app.start()
     with app.generation.pin():
-        await app.adopt(successor(app, without="alpha"))
+        await app.succession.adopt(successor(app, without="alpha"))
         await app.stop()
     assert sorted(journal[2:]) == ["stop alpha", "stop gamma"]
 

@@ -11,7 +11,11 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
+from base04.testing.servers.redis import RedisServer
 from serve_kit import PATIENCE_S, Server, install, run_base04
+from workers_kit import redis, settings, workers_of
+
+__all__ = ["redis"]
 
 WAYS = {
     "raises": "raise RuntimeError('hostile: raises')",
@@ -361,3 +365,110 @@ def test_steps_that_never_end_neither_keep_the_host_from_serving_nor_from_stoppi
         assert "plugins.step_timeout" in parts(server, "hanging")["startup hang"]["reason"]
         assert server.stop() == 0
         assert server.stderr.text.count("a lifecycle step of a plugin failed") == 2
+
+
+# Tasks that end nobody but themselves
+
+LEAVING = """
+import asyncio, sys
+
+tasks = set()
+
+async def leave(how):
+    async def now():
+        await asyncio.sleep(0)
+        if how == "interrupts":
+            raise KeyboardInterrupt
+        sys.exit(7)
+
+    def at_once():
+        sys.exit(8)
+
+    if how == "call":
+        asyncio.get_running_loop().call_soon(at_once)
+        return how
+    task = asyncio.create_task(now())
+    tasks.add(task)
+    await asyncio.wait([task])
+    return repr(task.exception())
+"""
+LEAVING_PACK = """
+pack: acme
+version: 1.0.0
+actions:
+  leave:
+    handler: "acme_leave:leave"
+    access: public
+    parameters: {how: {type: string}}
+    required: [how]
+"""
+
+
+def leaving(tmp_path: Path, **how: Any) -> Server:
+    site = tmp_path / "site"
+    files = {"acme_leave/__init__.py": LEAVING, "acme_leave/pack.yaml": LEAVING_PACK}
+    install(site, "acme-leave", actions={"leave": "acme_leave"}, files=files)
+    return Server(tmp_path / "host", site=site, **how)
+
+
+def _leave(server: Server) -> None:
+    with server.client() as client:
+        for how, told in (("exits", "SystemExit(7)"), ("interrupts", "KeyboardInterrupt()"), ("call", "call")):
+            assert client.post("/actions/acme.leave", json={"how": how}).json() == told
+        for told in ("SystemExit(7)", "KeyboardInterrupt()", "SystemExit(8)"):
+            line = server.stderr.wait_for(f'"error": "{told}"')
+            assert line is not None
+            assert json.loads(line)["event"] == "a task tried to end the process, which goes on"
+        assert client.get("/health/live").status_code == 200
+
+
+def test_task_that_exits_ends_no_host(tmp_path: Path) -> None:
+    with leaving(tmp_path) as server:
+        _leave(server)
+        assert server.stop() == 0
+
+
+def test_task_that_exits_ends_no_worker(tmp_path: Path, redis: RedisServer) -> None:
+    with leaving(tmp_path, settings=json.dumps(settings(redis))) as server:
+        assert server.url
+        before = sorted(worker["pid"] for worker in workers_of(server))
+        _leave(server)
+        assert sorted(worker["pid"] for worker in workers_of(server)) == before
+        assert server.stop() == 0
+
+
+# What doctor makes of a folder where everything is wrong
+
+
+def test_doctor_tells_everything_at_once(tmp_path: Path) -> None:
+    pack = "pack: hello\nversion: 1.0.0\nactions: {greet: {handler: 'os.path:join', access: public}}\n"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hello.yaml").write_text(pack)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "broken.py").write_text("import a_library_that_is_not_there\n")
+    settings = tmp_path / "base04.yaml"
+    settings.write_text(
+        "plugins: {paths: [plugins], deny: [acme-nobody]}\n"
+        "managers:\n"
+        "  redis: {provider: server, server: {url: 'redis://:short@127.0.0.1:1/0'}, memory: {}}\n"
+        "  action_discovery: {folders: [one, two]}\n"
+    )
+    settings.chmod(0o666)
+    done = run_base04("doctor", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    findings = json.loads(done.stdout)["findings"]
+    told = [f"{item['level']} {item['subject']}: {item['message']}" for item in findings]
+    for part in (
+        "error plugin broken: ",
+        "error redis: 127.0.0.1:1 cannot be reached",
+        "error base04.yaml: Others can write it",
+        "error base04.yaml: It holds secrets, and others can read it",
+        "The pack 'hello' is also defined in",
+        "warning plugins.deny: 'acme-nobody' is the name of no plugin",
+        "warning managers.redis.memory: The provider 'server' is chosen",
+        "warning managers.redis.server.url: A secret stands in the settings",
+        "warning managers.redis: url: The secret has 5 characters",
+    ):
+        assert any(part in line for line in told), f"{part!r} is not in {told}"
+    assert "short" not in done.stdout

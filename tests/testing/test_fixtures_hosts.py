@@ -333,6 +333,14 @@ def test_project_that_does_not_use_it_imports_nothing_of_the_host(project: Proje
     assert (done.status, done.counts) == (0, {"passed": 1}), done.text
 
 
+@pytest.mark.parametrize("more", [(), ("-p", "no:base04")])
+def test_fixtures_of_actions_can_still_be_loaded_by_hand(project: Project, more: tuple[str, ...]) -> None:
+    project.write("conftest.py", 'pytest_plugins = ["base04.testing.actions"]')
+    project.write("test_it.py", "def test_host(actions):\n    assert actions.faults() == []\n")
+    done = project.run(*more)
+    assert (done.status, done.counts) == (0, {"passed": 1}), done.text
+
+
 def test_plugin_can_be_left_out(project: Project) -> None:
     project.write("conftest.py", "")
     project.write("test_it.py", "def test_nothing(app_settings): ...\n")

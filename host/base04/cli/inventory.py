@@ -10,6 +10,7 @@ import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
 from base04.cli.plugin_report import described, found_plugins, status, write_troubles
+from base04.cli.plugin_timings import show_timings
 from base04.cli.session import Session
 
 if TYPE_CHECKING:
@@ -29,9 +30,16 @@ def plugins(
     requirements: Annotated[
         bool, typer.Option("--requirements", help="Print what brings those that take part, for `pip install -r`.")
     ] = False,
+    timings: Annotated[
+        bool,
+        typer.Option("--timings", help="Show how long hooks take in the running host, where it traces them."),
+    ] = False,
 ) -> None:
     """List the plugins that are installed, with what they offer and what is wrong with them."""
     session: Session = ctx.obj
+    if timings:
+        show_timings(session, name, as_json=as_json)
+        return
     manager = session.manager()
     if requirements:
         from base04.doctor import requirements as pinned

@@ -37,8 +37,13 @@ def found_plugins(session: Session, manager: AppManager, name: str | None) -> li
     elif name is not None:
         from base04.contributions import collect
 
-        collect(manager.discovery, manager)
+        not_ready = collect(manager.discovery, manager).not_ready
         found = list(manager.list_plugins())
+        for item in found:
+            waits = [(hook, reason) for (plugin, hook), reason in not_ready if plugin == item["name"]]
+            item["not_ready"] = [
+                {"hook": hook, "reason": reason, "attempts": 1, "next_try": 0.0} for hook, reason in waits
+            ]
     return [item for item in found if name in (None, item["name"])]
 
 
@@ -64,6 +69,10 @@ def described(plugin: Any) -> Iterator[str]:
         yield f"  health: {plugin['health']['status']}, {plugin['health']['details']}"
     hooks = f", {plugin['collect_time'] * 1000:.1f} ms for its hooks" if plugin.get("collect_time") else ""
     yield f"  loaded in {plugin['load_time'] * 1000:.1f} ms{hooks}"
+    for timing in plugin.get("timings", ()):
+        mean = timing["total"] / timing["count"] * 1000
+        longest, stage = timing["max"] * 1000, "collected" if timing["stage"] == "collect" else "called"
+        yield f"  {timing['hook']} {stage} {timing['count']} times, {mean:.2f} ms each, {longest:.2f} ms at most"
     if plugin["reason"]:
         yield f"  reason: {plugin['reason']}"
     yield from troubles(plugin)

@@ -26,9 +26,14 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="How many processes serve; more than one need shared servers.", min=1, max=256)
     ] = None,
+    trace_hooks: Annotated[
+        bool, typer.Option("--trace-hooks", help="Time every call of plugins' hooks, for `base04 plugins --timings`.")
+    ] = False,
 ) -> None:
     """Start all managers and serve until a signal ends it."""
     session: Session = ctx.obj
+    if trace_hooks:
+        session.override({"plugins": {"trace_hooks": True}})
     overrides: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     number = workers or session.settings.server.workers
     if number > 1:

@@ -44,8 +44,9 @@ class Session:
     """One run of the command line: its settings, and its way to a host."""
 
     def __init__(self, config: Path | None, data_dir: Path | None, *, safe_mode: bool = False) -> None:
-        self._config, self._data_dir, self.safe_mode = config, data_dir, safe_mode
+        self._config, self.safe_mode = config, safe_mode
         self._settings: HostSettings | None = None
+        self._overrides: dict[str, Any] = {} if data_dir is None else {"data_dir": data_dir}
         self._logs_configured = False
 
     @property
@@ -54,9 +55,13 @@ class Session:
         if self._settings is None:
             from base04.settings import load_settings
 
-            overrides = {} if self._data_dir is None else {"data_dir": self._data_dir}
-            self._settings = load_settings(self._config, overrides=overrides)
+            self._settings = load_settings(self._config, overrides=self._overrides)
         return self._settings
+
+    def override(self, settings: Mapping[str, Any]) -> None:
+        """Let these take the place of what is written; they are read anew, where they were read already."""
+        self._overrides.update(settings)
+        self._settings = None
 
     @property
     def settings_file(self) -> Path | None:

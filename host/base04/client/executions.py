@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, overload
 from urllib.parse import quote
 
 import httpx2 as httpx
@@ -16,6 +16,8 @@ from base04_hookspecs.errors import Base04Error
 
 if TYPE_CHECKING:
     from base04.client.calls import Calls
+
+T = TypeVar("T")
 
 ExecutionStatus = Literal["queued", "running", "succeeded", "failed", "timeout", "cancelled", "interrupted"]
 
@@ -230,6 +232,12 @@ class Execution:
                 following.broken(self._calls.broken(error))
             time.sleep(PAUSE_S)
 
+    @overload
+    def result(self, returns: type[T], *, timeout_s: float | None = None) -> T: ...
+
+    @overload
+    def result(self, returns: Any = None, *, timeout_s: float | None = None) -> Any: ...
+
     def result(self, returns: Any = None, *, timeout_s: float | None = None) -> Any:
         """Wait until it has ended, and return its result.
 
@@ -282,6 +290,12 @@ class AsyncExecution:
             except httpx.HTTPError as error:
                 following.broken(self._calls.broken(error))
             await asyncio.sleep(PAUSE_S)
+
+    @overload
+    async def result(self, returns: type[T], *, timeout_s: float | None = None) -> T: ...
+
+    @overload
+    async def result(self, returns: Any = None, *, timeout_s: float | None = None) -> Any: ...
 
     async def result(self, returns: Any = None, *, timeout_s: float | None = None) -> Any:
         """Wait until it has ended, and return its result, as ``Execution.result`` does."""

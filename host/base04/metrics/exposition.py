@@ -15,6 +15,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
+    SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
 
@@ -45,6 +46,7 @@ class HostCollector(Collector):
         yield from self._background()
         yield from self._runs()
         yield from self._managers()
+        yield from self._hooks()
         yield from self._host()
 
     def _background(self) -> Iterator[Metric]:
@@ -93,6 +95,18 @@ class HostCollector(Collector):
                 reported.add_metric((name, metric), float(value))
         yield health
         yield reported
+
+    def _hooks(self) -> Iterator[Metric]:
+        labels = ("plugin", "hook", "stage")
+        calls = SummaryMetricFamily(
+            "base04_hook_seconds", "Calls of plugins' hooks, where they are traced.", labels=labels
+        )
+        longest = GaugeMetricFamily("base04_hook_longest_seconds", "The longest of those calls.", labels=labels)
+        for key, timing in self._app.succession.hook_timings or ():
+            calls.add_metric(key, timing.count, timing.total)
+            longest.add_metric(key, timing.longest)
+        yield calls
+        yield longest
 
     def _host(self) -> Iterator[Metric]:
         plugins = GaugeMetricFamily("base04_plugins", "Plugins by their status.", labels=("status",))

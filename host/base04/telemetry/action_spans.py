@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind, Tracer
 from base04.failures import Status
 from base04.injection import HandlerCall, ManagerLookup, Report
 from base04.pipeline import Pipeline
-from base04.telemetry.spans import REFUSALS, PresentSpan, context_here, may_be_recorded
+from base04.telemetry.spans import REFUSALS, PresentSpan, context_here, may_be_recorded, sendable
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import ActionTimeout
@@ -69,7 +69,7 @@ class TracedPipeline(Pipeline):
             "base04.request_id": context.request_id,
         }
         if context.principal.user_id is not None:
-            said["user.id"] = context.principal.user_id
+            said["user.id"] = sendable(context.principal.user_id)
         place = context_here()
         with PresentSpan(self._tracer, f"action {action.name}", said, kind=kind, context=place) as present:
             try:

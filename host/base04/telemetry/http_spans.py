@@ -13,9 +13,9 @@ from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from base04.http.stack import Frame
+from base04.http.stack import Frame, path_below_root
 from base04.metrics.counts import KNOWN_METHODS
-from base04.telemetry.spans import PresentSpan
+from base04.telemetry.spans import PresentSpan, sendable
 from base04_hookspecs.context import RequestContext
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class TracedFrame(Frame):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
-        if scope["type"] != "http" or self._excluded.match(scope["path"]):
+        if scope["type"] != "http" or self._excluded.match(path_below_root(scope)):
             await super().__call__(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in KNOWN_METHODS else "HTTP"
@@ -85,7 +85,7 @@ def _asked(scope: Scope) -> dict[str, str | int]:
     method: str = scope["method"]
     found: dict[str, str | int] = {
         "http.request.method": method,
-        "url.path": scope["path"][:_LONGEST],
+        "url.path": sendable(scope["path"], _LONGEST),
         "url.scheme": scope.get("scheme", "http"),
         "network.protocol.version": scope.get("http_version", "1.1"),
     }
@@ -93,7 +93,7 @@ def _asked(scope: Scope) -> dict[str, str | int]:
         found |= {"http.request.method": "_OTHER", "http.request.method_original": method[:_LONGEST]}
     client, server = scope.get("client"), scope.get("server")
     if client and client[0]:
-        found["client.address"] = client[0]
+        found["client.address"] = sendable(str(client[0]), _LONGEST)
     if server and server[0]:
         found["server.address"] = server[0]
         if server[1]:
@@ -106,6 +106,7 @@ def _asked(scope: Scope) -> dict[str, str | int]:
 
 def _say_how_it_ended(present: PresentSpan, method: str, scope: Scope, answer: _Answer) -> None:
     context: RequestContext | None = scope.get("base04.context")
+    user_id = context.principal.user_id if context else None
     route = _route_of(scope)
     if route is not None:
         present.span.update_name(f"{method} {route}")
@@ -115,7 +116,7 @@ def _say_how_it_ended(present: PresentSpan, method: str, scope: Scope, answer: _
             "http.response.status_code": answer.status,
             "base04.request_id": answer.request_id or (context.request_id if context else None),
             "base04.action": context.action if context else None,
-            "user.id": context.principal.user_id if context else None,
+            "user.id": user_id and sendable(user_id),
         }
     )
     if answer.status is not None and answer.status >= 500:
@@ -129,7 +130,5 @@ def _route_of(scope: Scope) -> str | None:
     if route is not None:
         pattern: str | None = getattr(route, "path", None)
         return pattern
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    below = path[len(root) :] if root and path.startswith(f"{root}/") else path
-    return f"{_ACTIONS}{{name}}" if below.startswith(_ACTIONS) and scope["method"] == "POST" else None
+    run = scope["method"] == "POST" and path_below_root(scope).startswith(_ACTIONS)
+    return f"{_ACTIONS}{{name}}" if run else None

@@ -10,7 +10,7 @@ from typing import Any, Final
 from opentelemetry._logs import Logger, SeverityNumber
 
 from base04.telemetry.log_marks import Event
-from base04.telemetry.spans import context_here, type_of
+from base04.telemetry.spans import context_here, sendable, type_of
 
 _SEVERITY: Final = {
     "debug": SeverityNumber.DEBUG,
@@ -21,7 +21,7 @@ _SEVERITY: Final = {
     "critical": SeverityNumber.FATAL,
 }
 _LONGEST: Final = 8192
-_PLAIN: Final = (str, bool, int, float)
+_LARGEST: Final = 1 << 63
 _SAID_OTHERWISE: Final = frozenset(
     {"event", "level", "timestamp", "trace_id", "span_id", "exc_info", "stack_info", "_record", "_from_structlog"}
 )
@@ -43,7 +43,7 @@ class LogExport:
             context=context_here(),
             severity_number=_SEVERITY.get(level, SeverityNumber.UNSPECIFIED),
             severity_text=level.upper(),
-            body=str(event.get("event"))[:_LONGEST],
+            body=sendable(str(event.get("event")), _LONGEST),
             attributes=_attributes(event),
         )
 
@@ -53,14 +53,21 @@ def _attributes(event: Event) -> dict[str, Any]:
     error = _error_of(event.get("exc_info"))
     if error is not None:
         found["exception.type"] = type_of(error)
-        found["exception.stacktrace"] = "".join(traceback.format_exception(error))[-_LONGEST:]
+        found["exception.stacktrace"] = sendable("".join(traceback.format_exception(error))[-_LONGEST:], _LONGEST)
     return found
 
 
 def _attribute(value: Any) -> Any:
-    if isinstance(value, str):
-        return value[:_LONGEST]
-    return value if isinstance(value, _PLAIN) else repr(value)[:_LONGEST]
+    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < _LARGEST):
+        return value
+    return sendable(value if isinstance(value, str) else _written(value), _LONGEST)
+
+
+def _written(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - what a value does when it is shown is its own fault; the line says so
+        return f"<{type(value).__name__} that raises {type(error).__name__} when it is shown>"
 
 
 def _error_of(given: Any) -> BaseException | None:

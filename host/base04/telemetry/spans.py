@@ -42,6 +42,11 @@ _FRAMES: Final = 30
 Attributes = Mapping[str, str | bool | int | float]
 
 
+def sendable(text: str, longest: int = 1024) -> str:
+    """Return the beginning of a text as UTF-8 can carry it: one that it cannot would cost the whole batch."""
+    return text[:longest].encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def may_be_recorded() -> bool:
     """Tell whether a span that begins here may be recorded: it is not where the one around it was left out."""
     around = trace.get_current_span().get_span_context()

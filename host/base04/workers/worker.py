@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from base04.errors import HostError
+from base04.loop_guard import run_guarded
 from base04.workers import messages
 from base04.workers.channel import Channel
 from base04_hookspecs.errors import Base04Error
@@ -25,7 +26,7 @@ def main(descriptor: int) -> None:
     import uvloop
 
     with socket.socket(fileno=descriptor) as end:
-        sys.exit(uvloop.run(_work(end)))
+        sys.exit(run_guarded(_work(end), loop_factory=uvloop.new_event_loop))
 
 
 async def _work(end: socket.socket) -> int:

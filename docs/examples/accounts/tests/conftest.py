@@ -4,8 +4,6 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["base04.testing.actions"]
-
 
 @pytest.fixture
 def action_folders() -> list[Path]:

@@ -136,7 +136,7 @@ class RedisServer(ServerProcess):
         try:
             with self.client() as client:
                 told = client.command("INFO")
-                return f"process_id:{self.pid}\r" in told and "loading:0\r" in told
+                return f"process_id:{self.pid}\r" in told and "\nloading:0\r" in told  # not `async_loading`
         except RespError:
             return False  # it is not ready to say even that
 
