@@ -64,13 +64,19 @@ def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext)
         **_who(context),
         "created_at": now,
         "arguments": orjson.dumps(kept).decode(),
-        "principal": dataclasses.asdict(context.principal),
+        "principal": _kept(context.principal),
         "priority": action.policy.priority,
         "attempt": 1,
         "idempotent": action.policy.idempotent,
         "cancel": False,
         "trace": None if trace is None else str(trace),
     }
+
+
+def _kept(principal: Principal) -> dict[str, Any]:
+    """Return a principal as JSON can keep it: the claims of a token are a view, which is neither JSON nor copied."""
+    kept = {field.name: getattr(principal, field.name) for field in dataclasses.fields(principal)}
+    return {**kept, "claims": dict(principal.claims)}
 
 
 def ended(
