@@ -20,6 +20,7 @@ from base04.selection import InstanceKey
 from base04.settings import HostSettings
 from base04_hookspecs.app import ReloadReport
 from base04_hookspecs.errors import Conflict, ManagerUnavailable, NotFound
+from base04_hookspecs.roles import ROLES
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
@@ -72,7 +73,7 @@ class Changeover:
             if provided and not swap:
                 raise Conflict(
                     f"The plugin {name!r} provides {_needed(provided, self._app.plan)}. Disable it with `swap` "
-                    "(--swap) to let another provider take over."
+                    "(--swap) to let another provider take over, and to go without a role that nobody needs."
                 )
             await self._switch(self._running().disabled | {name}, needed=provided)
             return True
@@ -112,6 +113,7 @@ class Changeover:
             self._app.admit(draft)
             _refuse_losses(found, draft, needed, self._app.plan)
             if not dry_run:
+                _keep_what_runs(current, draft)
                 await self._renewal.move(draft, found.renewed_keys)
                 moved = True
                 _log.info("the host has changed", **_told(found))
@@ -145,9 +147,21 @@ def _refuse_losses(found: Differences, draft: Blueprint, needed: Set[InstanceKey
     if found.broken:
         plugins = draft.discovery.plugins
         raise HostError("; ".join(f"the plugin {name!r} has failed: {plugins[name].reason}" for name in found.broken))
-    lost = needed - draft.plan.nodes.keys()
+    # A role of a plugin's own may go; who cannot do without it has had the draft refused already.
+    lost = {key for key in needed - draft.plan.nodes.keys() if key.role in ROLES}
     if lost:
         raise HostError(f"nobody else provides {_needed(lost, plan)}.")
+
+
+def _keep_what_runs(current: Blueprint, draft: Blueprint) -> None:
+    """Go on naming the version of a distribution that was imported, where another one is on disk by now."""
+    before = current.discovery.plugins
+    for name, plugin in draft.discovery.plugins.items():
+        known = before.get(name)
+        if known is None or plugin.source not in ("installed", "builtin") or plugin.implementation is None:
+            continue
+        if plugin.implementation is known.implementation:
+            plugin.version, plugin.stamp = known.version, known.stamp
 
 
 def _needed(keys: Iterable[InstanceKey], plan: Plan) -> str:

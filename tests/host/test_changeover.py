@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import textwrap
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +17,7 @@ from starlette.routing import BaseRoute, Route
 from base04.app_manager import AppManager
 from base04.control_socket import LocalCaller
 from base04_builtin.services.inprocess import InProcessServicesManager
-from base04_hookspecs import Provider, hookimpl
+from base04_hookspecs import HealthReport, Manager, Provider, health_report, hookimpl
 from base04_hookspecs.errors import Conflict, NotFound
 from host_kit import Site, until, write_module
 
@@ -152,6 +153,75 @@ async def test_only_provider_of_a_role_cannot_go(tmp_path: Path) -> None:
         assert not app.choices.read()
 
 
+class Bells(Manager):
+    """A role of a plugin's own."""
+
+    role = "bells"
+
+    async def health_check(self) -> HealthReport:
+        return health_report("healthy")
+
+
+class BellFounder:
+    @hookimpl
+    def extra_providers(self) -> list[Provider]:
+        return [Provider("bronze", Bells, role="bells")]
+
+
+async def test_role_of_a_plugin_goes_with_it_where_nobody_needs_it(tmp_path: Path) -> None:
+    async with AppManager(settings_file(tmp_path), plugins=[("founder", BellFounder())]) as app:
+        with pytest.raises(Conflict, match=r"provides bells.*go without"):
+            await app.disable_plugin("founder")
+        assert await app.disable_plugin("founder", swap=True)
+        with pytest.raises(NotFound):
+            app.get_manager("bells")
+        assert await app.enable_plugin("founder")
+        assert isinstance(app.get_manager("bells"), Bells)
+
+
+class Tower(Manager):
+    role = "tower"
+
+    def __init__(self, bells: Bells) -> None:
+        self.bells = bells
+
+    async def health_check(self) -> HealthReport:
+        return health_report("healthy")
+
+
+class TowerBuilder:
+    @hookimpl
+    def extra_providers(self) -> list[Provider]:
+        return [Provider("stone", Tower, role="tower")]
+
+
+async def test_role_of_a_plugin_stays_where_somebody_cannot_do_without_it(tmp_path: Path) -> None:
+    plugins = [("founder", BellFounder()), ("builder", TowerBuilder())]
+    async with AppManager(settings_file(tmp_path), plugins=plugins) as app:
+        with pytest.raises(Conflict, match=r"Nothing has changed.*bells"):
+            await app.disable_plugin("founder", swap=True)
+        assert isinstance(app.get_manager("bells"), Bells)
+
+
+async def test_distribution_that_was_exchanged_goes_on_under_the_version_that_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, monkeypatch)
+    site.install("exchanged", plugins={"exchanged": "exchanged_plugin"}, modules={"exchanged_plugin": ""})
+    settings = tmp_path / "base04.yaml"
+    settings.write_text(f"data_dir: {tmp_path / 'data'}\nplugins: {{allow: [exchanged]}}\n")
+    async with AppManager(settings) as app:
+        before = "1.0"
+        for version in ("1.1", "1.2"):
+            shutil.rmtree(site.folder / f"exchanged-{before}.dist-info")
+            site.install("exchanged", version=version, plugins={"exchanged": "exchanged_plugin"})
+            report = await app.reload()
+            assert [f"is now {version} on disk, and 1.0 runs" in text for text in report["restart_needed"]] == [True]
+            (info,) = [plugin for plugin in app.list_plugins() if plugin["name"] == "exchanged"]
+            assert info["version"] == "1.0"
+            before = version
+
+
 async def test_unknown_and_denied_plugins_are_not_switched(tmp_path: Path) -> None:
     settings = settings_file(tmp_path)
     name = local_plugin(tmp_path, "denied")
@@ -269,8 +339,12 @@ async def test_what_plugins_registered_outlives_the_managers_that_they_registere
                 state = app.get_state_manager()
                 await state.register_callback("note_*", lambda change: heard.append(("live", change["version"])))
                 await state.register_callback("note_*", note, name="clerk")
+                await app.jwt_manager.register_claims_source("clerk", claims)
 
             return [begin]
+
+    async def claims(user_id: str, reference: str) -> dict[str, Any]:
+        return {"desk": reference}
 
     async def note(change: Any) -> None:
         heard.append(("durable", change["version"]))
@@ -278,7 +352,8 @@ async def test_what_plugins_registered_outlives_the_managers_that_they_registere
     async with AppManager(settings_file(tmp_path), plugins=[("clerk", Clerk())]) as app:
         desk = await app.services_manager.get_service("desk")
         before = (app.hooks_manager, app.services_manager, app.get_state_manager())
-        for plugin in ("builtin-hooks", "builtin-services", "builtin-state"):
+        refresh = await app.jwt_manager.create_refresh_token("ada", source="clerk:7")
+        for plugin in ("builtin-hooks", "builtin-services", "builtin-state", "builtin-jwt"):
             assert await app.reload_plugin(plugin)
         after = (app.hooks_manager, app.services_manager, app.get_state_manager())
         assert not set(map(id, before)) & set(map(id, after))
@@ -289,6 +364,8 @@ async def test_what_plugins_registered_outlives_the_managers_that_they_registere
         await app.get_state_manager().register_state("note_1", "resource", {})
         await until(lambda: {("bell", "ada"), ("live", 1), ("durable", 1)} <= set(heard))
         assert len(heard) == 3, "and each is called once"
+        pair = await app.jwt_manager.refresh_token(refresh)
+        assert (await app.jwt_manager.validate_token(pair["access_token"]))["desk"] == "7"
     assert stopped == ["desk"]
 
 
