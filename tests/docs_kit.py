@@ -19,7 +19,7 @@ SAMPLES: Final = CHECKOUT / "sample_plugins"
 
 _FENCE: Final = re.compile(r"^ *```+ *([^`\n]*)\n(.*?)^ *```+$", re.DOTALL | re.MULTILINE)
 
-_EXAMPLES_END: Final = (".py", ".yaml", ".toml", ".mjs", ".conf")
+_EXAMPLES_END: Final = (".py", ".yaml", ".toml", ".ini", ".mjs", ".conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def example_files() -> Iterator[Path]:
     """Yield everything that blocks may be a part of."""
     for folder in (EXAMPLES, SAMPLES):
         for path in sorted(folder.rglob("*")):
-            if path.suffix in (".py", ".yaml", ".toml", ".mjs", ".conf") and not any(
+            if path.suffix in (".py", ".yaml", ".toml", ".ini", ".mjs", ".conf") and not any(
                 part.startswith(".") for part in path.parts
             ):
                 yield path
@@ -101,7 +101,10 @@ def install(distribution: Path, site: Path) -> None:
 
 
 def environment(folder: Path, *distributions: Path) -> dict[str, str]:
-    """Return the environment of a shell that finds ``base04``, ``python`` and the distributions, as one would."""
+    """Return the environment of a shell that finds ``base04``, ``python`` and the distributions, as one would.
+
+    Its ``pip install`` lays distributions down, for pip would ask an index for what they are built with.
+    """
     tools, site = folder / "tools", folder / "site"
     (tools / "scripts").mkdir(parents=True)
     site.mkdir()
@@ -109,10 +112,16 @@ def environment(folder: Path, *distributions: Path) -> dict[str, str]:
         install(distribution, site)
     script = tools / "scripts" / "base04"
     script.write_text("from base04.cli import main\n\nmain()\n")
-    for name, arguments in (("base04", f'"{script}" '), ("python", "")):
+    for name, arguments in (("base04", f'"{script}" '), ("pip", f'"{script.with_name("pip")}" '), ("python", "")):
         tool = tools / name
         tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments}"$@"\n')
         tool.chmod(0o755)
+    laid_down = (
+        f"import sys\nfrom pathlib import Path\n\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from docs_kit import install\n\nassert sys.argv[1] == 'install', sys.argv\n"
+        f"for name in sys.argv[2:]:\n    if name != '.':\n        install(Path(name), Path({str(site)!r}))\n"
+    )
+    (tools / "scripts" / "pip").write_text(laid_down)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BASE04_", "COV_", "COVERAGE_"))}
     return {
         **kept,

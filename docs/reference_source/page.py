@@ -12,7 +12,7 @@ from typing import Any, Final
 
 COMMAND: Final = "python docs/generate_reference.py"
 
-GENERATED: Final = f"Generated from the code: do not edit, run `{COMMAND}`."
+GENERATED: Final = f"<!-- Generated from the code: do not edit, run `{COMMAND}`. -->"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import itertools
+import re
 import textwrap
 import types
 import typing
@@ -17,7 +18,10 @@ from pydantic_core import PydanticUndefined
 
 from base04.settings import HostSettings
 from base04_hookspecs.settings import parse_duration
-from reference_source.page import Page, table
+from reference_source.page import Page, prose, table
+
+SHOWN: Final = Path(__file__).parent.parent / "examples" / "run" / "base04.yaml"
+"""The file that shows every key of the host, with a comment for each; tests hold it to that."""
 
 HEADS: Final = ("key", "type", "default", "meaning")
 
@@ -37,19 +41,47 @@ def page() -> Page:
 
 
 def _host() -> Iterator[str]:
-    yield from ("[Run it](../run.md#settings) says what they do. Those of a provider are on the page of its role.", "")
-    yield from table(HEADS, [row for prefix, model in host_models().items() for row in keys(model, prefix)])
+    yield "[Run it](../run.md#settings) shows a file with all of them. Those of a provider are on the page of its role."
+    meanings = _meanings(SHOWN.read_text(encoding="utf-8"))
+    for prefix, model in host_models().items():
+        yield from ("", f"## `{prefix.rstrip('.')}`" if prefix else "## The file", "", *prose(model.__doc__), "")
+        told = {} if prefix else {name: _first_sentence(inner) for name, inner in _sections(model)}
+        rows = [(*row[:3], row[3] or {**told, **meanings}.get(row[0].strip("`"), "")) for row in keys(model, prefix)]
+        yield from table(HEADS, rows)
+
+
+def _meanings(shown: str) -> dict[str, str]:
+    """Return the comments of a settings file by the keys that they stand beside; any role's are those of a role."""
+    found: dict[str, str] = {}
+    above: list[str] = []
+    for line in shown.splitlines():
+        written = re.match(r"( *)([\w]+):[^#]*(?:# (.*))?$", line)
+        if written is None:
+            continue
+        del above[len(written[1]) // 2 :]
+        above.append("<role>" if above == ["managers"] else written[2])
+        if written[3]:
+            found.setdefault(".".join(above), written[3].replace("*", r"\*"))
+    return found
 
 
 def host_models() -> dict[str, type[BaseModel]]:
     """Return the models of the host's settings, by what comes before their keys."""
-    found: dict[str, type[BaseModel]] = {"": HostSettings}
-    for name, field in HostSettings.model_fields.items():
-        if typing.get_origin(field.annotation) is dict:
-            found[f"{name}.<role>."] = typing.get_args(field.annotation)[1]
-        elif inspect.isclass(field.annotation) and issubclass(field.annotation, BaseModel):
-            found[f"{name}."] = field.annotation
-    return found
+    roles = "managers"
+    sections = {f"{name}.<role>." if name == roles else f"{name}.": model for name, model in _sections(HostSettings)}
+    return {"": HostSettings, **sections}
+
+
+def _sections(model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Yield the fields that are models of their own, or mappings of such."""
+    for name, field in model.model_fields.items():
+        for inner in (field.annotation, *typing.get_args(field.annotation)):
+            if inspect.isclass(inner) and issubclass(inner, BaseModel):
+                yield name, inner
+
+
+def _first_sentence(model: type[BaseModel]) -> str:
+    return inspect.cleandoc(model.__doc__ or "").split(".\n")[0].split(". ")[0].rstrip(".")
 
 
 def keys(model: type[BaseModel], prefix: str = "", *, deep: bool = False) -> Iterator[tuple[str, str, str, str]]:

@@ -74,10 +74,7 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
         found += [Finding(*told) for told in plugin_findings.check(blueprint)]
         found += _written_secrets(blueprint.settings, settings_file)
         plan = blueprint.plan
-        if blueprint.settings.server.workers > 1:
-            from base04.workers.sharing import refuse_what_is_not_shared
-
-            refuse_what_is_not_shared(blueprint, blueprint.settings.server.workers)
+        found += _workers(blueprint)
         found += [Finding("warning", f"plugin {item.candidate.plugin.name}", str(item)) for item in blueprint.outdated]
         found += _unused(blueprint, plan)
         found += _weak_secrets(blueprint.settings, plan)
@@ -106,6 +103,18 @@ def requirements(blueprint: Blueprint) -> list[str]:
     }
     names |= {(source["distribution"], source["version"]) for source in blueprint.discovery.action_sources}
     return sorted(f"{name}=={version}" for name, version in names if name)
+
+
+def _workers(blueprint: Blueprint) -> Iterator[Finding]:
+    """Tell of what several processes could not share, where settings want several."""
+    workers = blueprint.settings.server.workers
+    if workers > 1:
+        from base04.workers.sharing import refuse_what_is_not_shared
+
+        try:
+            refuse_what_is_not_shared(blueprint, workers)
+        except HostError as error:
+            yield Finding("error", "server.workers", str(error))
 
 
 def _unused(blueprint: Blueprint, plan: Plan) -> Iterator[Finding]:

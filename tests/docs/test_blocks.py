@@ -10,7 +10,7 @@ from docs_kit import EXAMPLES, Block, blocks, example_files, written_pages
 
 ALL = [block for page in written_pages() for block in blocks(page)]
 
-FILES = ("python", "yaml", "toml", "js", "nginx")
+FILES = ("python", "yaml", "toml", "ini", "js", "nginx")
 """Languages whose blocks are verbatim parts of files in ``docs/examples`` or ``sample_plugins``, which tests run."""
 
 SESSIONS = ("console",)
@@ -21,10 +21,14 @@ SHELL = ("sh",)
 
 COMPARED = {
     "README.md": ("json", "text"),
+    "docs/run-several-processes.md": ("json", "text"),
     "docs/watch.md": ("json",),
     "docs/websocket.md": ("json",),
 }
-"""Pages whose blocks of these languages ``test_readme.py`` and ``test_messages.py`` compare with what a host says."""
+"""Pages whose blocks of these languages are compared with what a host says.
+
+``test_readme.py``, ``test_messages.py`` and ``test_workers.py`` do so.
+"""
 
 ILLUSTRATIONS = {
     ("docs/architecture.md", "hookspecs/base04_hookspecs/"): (

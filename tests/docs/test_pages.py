@@ -16,7 +16,7 @@ from base04.cli.program import program
 from base04.settings import HostSettings, RoleSettings
 from base04_hookspecs import host_hooks
 from base04_hookspecs.roles import ROLES
-from docs_kit import DOCS, EXAMPLES, pages
+from docs_kit import CHECKOUT, DOCS, EXAMPLES, pages
 
 COMMANDS: dict[str, Any] = get_command(program).commands  # type: ignore[attr-defined]  # a group
 
@@ -86,6 +86,11 @@ def test_settings_page_shows_every_key_of_the_host() -> None:
 def test_index_names_every_page_once() -> None:
     linked = re.findall(r"^\* \[[^\]]*\]\(([\w-]+\.md)\)", written("README.md"), re.MULTILINE)
     assert sorted(linked) == sorted({page.name for page in pages() if page.parent == DOCS} - {"README.md"})
+
+
+def test_readme_leads_to_every_page() -> None:
+    linked = {*re.findall(r"\]\(docs/([\w-]+\.md)\)", (CHECKOUT / "README.md").read_text(encoding="utf-8"))}
+    assert linked == {page.name for page in pages() if page.parent == DOCS}
 
 
 def test_reference_names_every_page_of_it_once() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,19 +25,10 @@ TESTED_BY_CI = ".venv/bin/pip install tox && .venv/bin/tox"
 def shell(tmp_path: Path) -> Shell:
     """Return a shell in what looks like a clone, with a ``python3`` whose environments have this Base04."""
     environ = environment(tmp_path / "machine")
-    tools, site = tmp_path / "machine" / "tools", tmp_path / "machine" / "site"
-    pip = tools / "scripts" / "pip"
-    pip.write_text(
-        f"import sys\nfrom pathlib import Path\nsys.path.insert(0, {str(CHECKOUT / 'tests')!r})\n"
-        "from docs_kit import install\n"
-        f"assert sys.argv[1] == 'install'\n"
-        f"for name in sys.argv[2:]:\n    if name != '.':\n        install(Path(name), Path({str(site)!r}))\n"
-    )
-    (tools / "pip").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{pip}" "$@"\n')
+    tools = tmp_path / "machine" / "tools"
     made = f'mkdir -p "$3/bin" && cp "{tools}/base04" "{tools}/pip" "$3/bin/"'
     (tools / "python3").write_text(f'#!/bin/sh\n[ "$1 $2" = "-m venv" ] && {made}\n')
-    for name in ("pip", "python3"):
-        (tools / name).chmod(0o755)
+    (tools / "python3").chmod(0o755)
     clone = tmp_path / "clone"
     shutil.copytree(SAMPLES, clone / "sample_plugins", ignore=shutil.ignore_patterns("__pycache__"))
     return Shell(clone, environ)

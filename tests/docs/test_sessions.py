@@ -7,7 +7,7 @@ next one or the end.
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +15,8 @@ import pytest
 
 from docs_kit import DOCS, EXAMPLES, SAMPLES, blocks, environment, exchanges
 from shell_kit import Shell, agrees
+
+TUTORIAL = DOCS / "tutorial.md"
 
 SETUP: dict[str, tuple[tuple[Path, ...], Path | None]] = {
     "authentication.md": ((), None),
@@ -52,4 +54,42 @@ def test_session_answers_what_the_page_says(page: str, tmp_path: Path) -> None:
 
 
 def test_every_page_with_a_session_is_typed() -> None:
-    assert {page for page in os.listdir(DOCS) if page.endswith(".md") and blocks(DOCS / page, "console")} == set(SETUP)
+    with_sessions = {page.name for page in DOCS.glob("*.md") if blocks(page, "console")}
+    assert with_sessions == {*SETUP, TUTORIAL.name}
+
+
+def written_files(page: Path) -> dict[int, Path]:
+    """Return by the lines of blocks where the sentences before them say that they are written."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    found = {}
+    for number, line in enumerate(lines, start=1):
+        if line.startswith("```") and line[3:] in ("yaml", "python"):
+            named = re.search(r"`([\w./]+)`[^`]*:$", "\n".join(lines[: number - 1]).rstrip())
+            assert named is not None, f"{page.name}:{number} does not say where this is written"
+            found[number] = Path(named[1])
+    return found
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: apt-get install curl")
+def test_tutorial_can_be_followed_word_for_word(tmp_path: Path) -> None:
+    pytest.importorskip("limits", reason="the sample needs the limits library: pip install limits")
+    clone = tmp_path / "clone"
+    shutil.copytree(SAMPLES, clone / SAMPLES.name, ignore=shutil.ignore_patterns("__pycache__"))
+    (clone / "tutorial").mkdir()
+    files = written_files(TUTORIAL)
+    shell = Shell(clone / "tutorial", environment(tmp_path / "machine"))
+    try:
+        for block in blocks(TUTORIAL, "console", "yaml", "python"):
+            if block.language == "console":
+                for _, command, expected in exchanges([block]):
+                    status, printed = shell.type(command)
+                    assert agrees(expected, printed), f"{block}: {command} prints\n{printed}"
+                    assert status == 0, f"{block}: {command}: {printed}"
+            else:
+                target = clone / "tutorial" / files[block.line]
+                target.parent.mkdir(exist_ok=True)
+                target.write_text(block.text, encoding="utf-8")
+    finally:
+        shell.stop()
+    shown = {path.name for path in files.values()}
+    assert shown == {"visits.yaml", "visits.py", "board.py", "base04.yaml"}

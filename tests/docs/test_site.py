@@ -132,5 +132,17 @@ def test_search_finds_a_page(address: str, browser: Browser) -> None:
     browser.until("document.querySelector('[data-md-component=search-query]')")
     browser.evaluate("document.querySelector('[data-md-component=search-query]').focus()")
     browser.do("Input.insertText", text="trusted_proxies")
-    browser.until("document.querySelector('.md-search-result__item a[href*=run]')")
+    for page in ("run/", "reference/settings/"):
+        browser.until(f"document.querySelector('.md-search-result__item a[href*=\"{page}\"]')")
     assert all(url.startswith((address, "blob:", "data:")) for url in browser.requests)
+
+
+def test_what_is_copied_from_a_session_is_what_is_typed(address: str, browser: Browser) -> None:
+    """The theme marks a block while it takes its text for the clipboard."""
+    browser.show(*DESK)
+    browser.open(address + "tutorial/")
+    taken = browser.evaluate(
+        "(() => { const code = document.querySelector('code:has(.gp)'); code.setAttribute('data-md-copying', '');"
+        "return code.innerText; })()"
+    )
+    assert taken.split() == ["base04", "init", "base04", "serve"]

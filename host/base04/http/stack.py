@@ -25,6 +25,7 @@ from base04.http import (
     inventory,
     metrics,
     modules,
+    packs,
     state,
     state_events,
     tokens,
@@ -50,7 +51,7 @@ PLUGIN_KEY: Final = "base04.plugin"
 _ACTIONS: Final = "/actions/"
 _GROUPS: Final = frozenset(
     {"actions", "api-keys", "audit", "auth", "docs", "executions", "graph", "health", "managers", "metrics", "modules"}
-    | {"openapi.json", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
+    | {"openapi.json", "packs", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
 )
 
 _log = structlog.get_logger()
@@ -123,6 +124,7 @@ def host_routes(generation: Generation, app: AppManager, gate: Gate) -> list[Rou
     return [
         *health.routes(app),
         *actions.routes(generation),
+        *packs.routes(generation),
         *inventory.routes(generation, app),
         *modules.routes(generation, app),
         *metrics.routes(generation, app),

@@ -18,10 +18,15 @@ _PROGRAM: Final = str(Path(sys.executable).with_name("base04"))
 _TIMEOUT_S: Final = 60.0
 
 _VISITS: Final = '''
+import os
 from collections.abc import Iterable
 from typing import Any
 from base04_hookspecs import hookimpl
 from base04_hookspecs.redis import RedisManager
+
+async def where() -> int:
+    """Tell which process answers."""
+    return os.getpid()
 
 async def visit(name: str, redis: RedisManager) -> int:
     """Count a visit."""
@@ -31,7 +36,7 @@ async def visit(name: str, redis: RedisManager) -> int:
 def action_packs() -> Iterable[dict[str, Any]]:
     """Define the pack."""
     action = {"handler": visit, "parameters": {"name": {"type": "string"}}, "required": ["name"]}
-    yield {"pack": "visits", "version": "1.0.0", "actions": {"visit": action}}
+    yield {"pack": "visits", "version": "1.0.0", "actions": {"visit": action, "where": {"handler": where}}}
 '''
 
 
@@ -64,6 +69,8 @@ class LmdbHost(ServerProcess):
         return [_PROGRAM, "serve", "--port", str(self.port)]
 
     def answers(self) -> bool:
+        if f"Base04 serves {self.url}" not in self.log.read_text():
+            return False  # who answers there is another host
         with urllib.request.urlopen(f"{self.url}/health/ready", timeout=_TIMEOUT_S) as answer:
             return bool(answer.status == 200)
 
