@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -53,7 +54,8 @@ class Contributions:
 
     ``routes``, ``lifecycle`` steps and ``metrics`` keep the plugin's name, for messages; ``blame`` knows whose the
     others are. Callables take all that the host offers, whatever the plugin's own take. ``not_ready`` has the plugins
-    and hooks that have nothing to give just now, and why.
+    and hooks that have nothing to give just now, and why. ``stuck_collectors`` are the threads of metrics collectors
+    that did not answer in time, by the collectors' ids.
     """
 
     routes: tuple[tuple[str, BaseRoute], ...] = ()
@@ -68,6 +70,7 @@ class Contributions:
     authorize_room: tuple[RoomAuthorizer, ...] = field(default=())
     owners: Mapping[tuple[str, int], Owner] = field(default_factory=dict, compare=False)
     not_ready: tuple[tuple[tuple[str, str], str], ...] = ()
+    stuck_collectors: dict[int, Thread] = field(default_factory=dict, compare=False)
 
     def blame(self, hook: str, item: object, error: BaseException) -> str:
         """Keep what something raised with the plugin that it is of, and return that plugin's name."""

@@ -46,7 +46,8 @@ def traced(contributions: Contributions, timings: HookTimings) -> Contributions:
     def named(hook: str) -> tuple[Any, ...]:
         return tuple((name, watched(hook, item)) for name, item in getattr(contributions, hook))
 
-    changed = {hook: all_of(hook) for hook in (*_CALLABLES, "middleware")} | {hook: named(hook) for hook in _NAMED}
+    changed: dict[str, Any] = {hook: all_of(hook) for hook in (*_CALLABLES, "middleware")}
+    changed |= {hook: named(hook) for hook in _NAMED}
     return dataclasses.replace(contributions, owners=owners, **changed)
 
 

@@ -69,6 +69,13 @@ async def test_every_route_is_documented(app: AppManager) -> None:
         assert spoken_of or path.startswith("/docs/page."), f"no page speaks of {path}"
 
 
+def test_every_permission_of_a_route_is_in_the_table_of_the_page() -> None:
+    demanded = {*re.findall(r"^\| `[A-Z]+ [^`]+` \| `([\w.]+)` \|", reference("http.md"), re.MULTILINE)}
+    assert len(demanded) > 8
+    table = HAND["run.md"].partition("| route | permission |")[2].partition("\n\n")[0]
+    assert not [permission for permission in demanded if f"`{permission}`" not in table]
+
+
 async def test_every_route_that_a_page_names_is_there(app: AppManager) -> None:
     there = [
         (method, re.compile(re.escape(path).replace(r"\{\}", "[^?]+") + r"(\?.*)?$")) for method, path in routes(app)
@@ -156,3 +163,13 @@ def test_every_log_event_is_documented() -> None:
                 r'log(?:ger)?(?:\(\))?\.(?:info|warning|error|exception)\(\s*"([^"]+)"', path.read_text("utf-8")
             ):
                 assert text in listed, f"{path}: {text!r} is not on the page of log events"
+
+
+def test_every_log_event_that_a_page_explains_is_written() -> None:
+    listed = {*re.findall(r"^\| \w+ \| ([^|]*) \|", reference("log-events.md"), re.MULTILINE)}
+    explained = []
+    for text in HAND.values():
+        for table in re.findall(r"^\| what the log says \|.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL):
+            explained += re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(explained) > 5
+    assert not [event for event in explained if event not in listed]
