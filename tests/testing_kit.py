@@ -44,12 +44,12 @@ class Project:
 
     def run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Outcome:
         """Run its tests."""
-        dropped = ("PYTEST_", "BASE04_", "COV_")
+        dropped = ("PYTEST_", "BASE04_", "COV_", "PYTHONDONTWRITEBYTECODE")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", "--tb=short", *arguments],
             cwd=self.folder,
-            env={**inherited, **(environ or {}), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"},
+            env={**inherited, **(environ or {}), "COLUMNS": "200"},
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,

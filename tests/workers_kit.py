@@ -78,11 +78,11 @@ def is_gone(pid: int) -> bool:
         return True
 
 
-def fresh(server: Server, method: str, path: str, **headers: str) -> tuple[int, bytes]:
+def fresh(server: Server, method: str, path: str, body: str | None = None, /, **headers: str) -> tuple[int, bytes]:
     """Ask over a connection of its own, which any worker may accept."""
     connection = http.client.HTTPConnection(*server.address, timeout=PATIENCE_S)
     try:
-        connection.request(method, path, headers={"connection": "close", **headers})
+        connection.request(method, path, body, {"connection": "close", **headers})
         answer = connection.getresponse()
         return answer.status, answer.read()
     finally:

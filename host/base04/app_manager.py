@@ -101,6 +101,7 @@ class AppManager(ManagerAccessors):
         self._rotation = Rotation(self, renewal)
         self._retirement = Retirement(self)
         self.steps = PluginSteps(self, renewal.collect_anew)
+        self.packs_not_ready: dict[tuple[str, str], str] = {}
         self.audit = AuditLog(self)
         self.executions = Executions(self)
         self.counts = Counts()
@@ -399,4 +400,5 @@ class AppManager(ManagerAccessors):
 
     def list_action_packs(self) -> list[ActionPackSource]:
         """Return the packs that plugins define, by the names of the plugins."""
-        return collect_packs(self.discovery)
+        packs, self.packs_not_ready = collect_packs(self.discovery)
+        return packs

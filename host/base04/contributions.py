@@ -144,9 +144,13 @@ def collect_commands(discovery: Discovery) -> list[tuple[str, Any]]:
     return list(_Collector(discovery).items("cli_commands"))
 
 
-def collect_packs(discovery: Discovery) -> list[ActionPackSource]:
-    """Return the action packs that plugins define now."""
-    return [{"plugin": name, "definition": item} for name, item in _Collector(discovery).items("action_packs")]
+def collect_packs(discovery: Discovery) -> tuple[list[ActionPackSource], dict[tuple[str, str], str]]:
+    """Return the action packs that plugins define now, and by plugin and hook why some cannot yet."""
+    collector = _Collector(discovery)
+    packs: list[ActionPackSource] = [
+        {"plugin": name, "definition": item} for name, item in collector.items("action_packs")
+    ]
+    return packs, collector.not_ready
 
 
 class _Collector:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
 import socket
 import stat
@@ -14,12 +13,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import BaseModel, SecretStr
 
-from base04.app_manager import AppManager
+from base04 import plugin_findings
 from base04.blueprint import Blueprint
-from base04.contributions import collect
 from base04.errors import HostError, SettingsError
 from base04.provider_settings import provider_settings
 from base04.resolution import Node, Plan, keys_of_the_host, settings_path
@@ -74,16 +71,13 @@ def examine(draw: Callable[[], Blueprint], settings_file: Path | None) -> list[F
         blueprint = draw()
         found += _files(blueprint.settings, settings_file)
         found += [Finding(*told) for told in telemetry.check(blueprint.settings, _CONNECT_TIMEOUT_S)]
-        found += _plugins(blueprint)
-        found += _hooks(blueprint)
+        found += [Finding(*told) for told in plugin_findings.check(blueprint)]
+        found += _written_secrets(blueprint.settings, settings_file)
         plan = blueprint.plan
-        if blueprint.settings.server.workers > 1:
-            from base04.workers.sharing import refuse_what_is_not_shared
-
-            refuse_what_is_not_shared(blueprint, blueprint.settings.server.workers)
+        found += _workers(blueprint)
         found += [Finding("warning", f"plugin {item.candidate.plugin.name}", str(item)) for item in blueprint.outdated]
         found += _unused(blueprint, plan)
-        found += _secrets(blueprint.settings, plan, settings_file)
+        found += _weak_secrets(blueprint.settings, plan)
         found += _servers(plan, blueprint.settings.data_dir)
         found.append(Finding("ok", "managers", f"{len(plan.nodes)} managers can be resolved, in an order to start in."))
     except SettingsError as error:
@@ -111,52 +105,16 @@ def requirements(blueprint: Blueprint) -> list[str]:
     return sorted(f"{name}=={version}" for name, version in names if name)
 
 
-def _plugins(blueprint: Blueprint) -> Iterator[Finding]:
-    enabled = 0
-    for name, plugin in blueprint.discovery.plugins.items():
-        if plugin.status == "failed":
-            yield Finding("error", f"plugin {name}", f"{plugin.origin}: {plugin.reason}")
-        elif plugin.status == "enabled":
-            enabled += 1
-    yield Finding("ok", "plugins", f"{enabled} plugins take part.")
-    taken = {source["distribution"] for source in blueprint.discovery.action_sources if source["distribution"]} | {
-        plugin.distribution for plugin in blueprint.discovery.plugins.values() if plugin.distribution
-    }
-    for distribution in sorted(taken):
-        yield from _versions(distribution)
+def _workers(blueprint: Blueprint) -> Iterator[Finding]:
+    """Tell of what several processes could not share, where settings want several."""
+    workers = blueprint.settings.server.workers
+    if workers > 1:
+        from base04.workers.sharing import refuse_what_is_not_shared
 
-
-def _hooks(blueprint: Blueprint) -> Iterator[Finding]:
-    """Ask every plugin for what it contributes, as the host does, and tell of what cannot be had."""
-    contributions = collect(blueprint.discovery, AppManager(blueprint.settings))
-    for plugin in blueprint.discovery.plugins.values():
-        for fault in plugin.faults:
-            yield Finding("error", f"plugin {plugin.name}", f"{fault.part} failed: {fault.reason}")
-    for (name, hook), reason in contributions.not_ready:
-        yield Finding("warning", f"plugin {name}", f"Its hook {hook} is not ready: {reason}")
-
-
-def _versions(distribution: str) -> Iterator[Finding]:
-    """Compare what a distribution asks for, without its extras, with what is installed."""
-    for text in importlib.metadata.requires(distribution) or ():
         try:
-            requirement = Requirement(text)
-        except InvalidRequirement:
-            yield Finding("warning", distribution, f"Its requirement {text!r} cannot be read.")
-            continue
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        try:
-            installed = importlib.metadata.version(requirement.name)
-        except importlib.metadata.PackageNotFoundError:
-            yield Finding("error", distribution, f"It needs {text}, which is not installed: pip install '{text}'.")
-            continue
-        if not requirement.specifier.contains(installed, prereleases=True):
-            yield Finding(
-                "error",
-                distribution,
-                f"It needs {text}, and {requirement.name} {installed} is installed: pip install -U.",
-            )
+            refuse_what_is_not_shared(blueprint, workers)
+        except HostError as error:
+            yield Finding("error", "server.workers", str(error))
 
 
 def _unused(blueprint: Blueprint, plan: Plan) -> Iterator[Finding]:
@@ -201,7 +159,7 @@ def _open_to_others(file: Path, mode: int, wanted: int) -> Finding:
     return Finding("error", str(file), f"Others can open it (mode {mode:04o}): chmod {wanted:o} {file}.")
 
 
-def _secrets(settings: HostSettings, plan: Plan, settings_file: Path | None) -> Iterator[Finding]:
+def _written_secrets(settings: HostSettings, settings_file: Path | None) -> Iterator[Finding]:
     document = settings.document
     written: list[str] = []
     for path, value in _leaves(document.values):
@@ -215,6 +173,9 @@ def _secrets(settings: HostSettings, plan: Plan, settings_file: Path | None) -> 
         )
     if written and settings_file is not None and settings_file.is_file() and settings_file.stat().st_mode & 0o044:
         yield Finding("error", str(settings_file), "It holds secrets, and others can read it: chmod 600.")
+
+
+def _weak_secrets(settings: HostSettings, plan: Plan) -> Iterator[Finding]:
     for node in plan.nodes.values():
         for name, text in _secret_texts(_settings_of(node, settings.data_dir)):
             weak = _password_of(text) if "://" in text else text

@@ -45,11 +45,33 @@ def plugin_code() -> Iterator[None]:
     if noting:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        with _output_kept:
             yield
     finally:
         if noting:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class _OutputKept:
+    """Turns standard output to standard error while anybody is within, in whichever thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._within, self._kept = threading.Lock(), 0, sys.stdout
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._within:
+                self._kept, sys.stdout = sys.stdout, sys.stderr
+            self._within += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._within -= 1
+            if not self._within:
+                sys.stdout = self._kept
+
+
+_output_kept = _OutputKept()
 
 
 def _interrupt(number: int, frame: Any) -> None:

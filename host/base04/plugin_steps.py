@@ -20,6 +20,7 @@ from base04.contributions import Contributions, why_not_ready
 from base04.isolation import described, escapes
 from base04.supervision import supervise
 from base04.worker_pool import CallTimeout
+from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.errors import ManagerError, ManagerUnavailable
 from base04_hookspecs.host_hooks import LifecycleStep
 from base04_hookspecs.module import ModuleWait
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from base04.app_manager import AppManager
     from base04.generation import Generation
 
+_PACKS: Final = "action_packs"
 _MOST_DOUBLINGS: Final = 4
 _JITTER: Final = 0.25
 """How much longer a wait may be at random, as a part of it: plugins of many hosts do not try all at once."""
@@ -61,7 +63,7 @@ class PluginSteps:
 
     A plugin whose step raises ``ManagerUnavailable`` is not ready: that step, and those after it, are tried again in
     the background, until they succeed, the plugin is gone, or the host stops. So is a hook that raised it when it was
-    asked for what it contributes: once it answers, a new generation has what it gives.
+    asked for what it contributes: once it answers, a new generation has what it gives. Packs are discovered anew.
     """
 
     def __init__(self, app: AppManager, collect_anew: Callable[[], Awaitable[None]]) -> None:
@@ -92,7 +94,7 @@ class PluginSteps:
     def adopt(self, generation: Generation) -> None:
         """Forget plugins that a generation which serves from now on has not, and begin with what is not ready in it."""
         self._begun = {name: it for name, it in self._begun.items() if generation.plugins.get(name) is it}
-        not_ready = dict(generation.contributions.not_ready)
+        not_ready = dict(generation.contributions.not_ready) | self._app.packs_not_ready
         for key, wait in list(self._waits.items()):
             gone = generation.plugins.get(wait.plugin) is not wait.implementation
             if gone or (wait.hook != "startup" and key not in not_ready):
@@ -204,10 +206,15 @@ class PluginSteps:
     def _asking(self, plugin: str, hook: str) -> Try:
         async def again() -> str | None:
             reason = why_not_ready(self._app.discovery, self._app, plugin, hook)
-            if reason is None:
-                await self._collect_anew()
-                reason = dict(self._app.generation.contributions.not_ready).get((plugin, hook))
-            return reason
+            if reason is not None:
+                return reason
+            if hook == _PACKS:
+                discovery = self._app.generation.find("action_discovery")
+                if isinstance(discovery, ActionDiscoveryManager):
+                    await discovery.discover_all_actions()
+                return self._app.packs_not_ready.get((plugin, hook))
+            await self._collect_anew()
+            return dict(self._app.generation.contributions.not_ready).get((plugin, hook))
 
         return again
 

@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from base04.announcements import Announcements
+from base04.authorizers import guarded
 from base04.blueprint import Blueprint
 from base04.contributions import Contributions, collect
 from base04.failures import Status
@@ -143,7 +144,7 @@ class Succession:
         websocket = generation.find("websocket")
         if isinstance(websocket, WebSocketManager):
             websocket.bind(self._app.run_action)
-            websocket.bind_authorizers(generation.contributions.authorize_room)
+            websocket.bind_authorizers(guarded(generation.contributions))
         if self.newest is not None:
             await hand_over(self.newest, generation)
         previous, self.newest = self.newest, generation

@@ -139,7 +139,10 @@ def _middleware(item: Middleware, note: Note) -> Middleware:
                 note(perf_counter() - began - spent[0])
                 _inside.reset(token)
 
-        return outer if callable(made) else made
+        if not callable(made):
+            return made
+        setattr(outer, "__wrapped__", made)  # noqa: B010 - functions have no such attribute for mypy
+        return outer
 
     return Middleware(functools.update_wrapper(make, item.cls, assigned=("__name__", "__qualname__"), updated=()))
 

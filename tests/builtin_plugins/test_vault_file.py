@@ -62,7 +62,7 @@ class TestFileVaultConformance(VaultConformance):
 
 def test_provider_is_the_default_and_can_watch() -> None:
     (provider,) = (each for each in vault_providers() if each.default)
-    assert (provider.name, provider.default, provider.capabilities) == ("file", True, frozenset({"watch"}))
+    assert (provider.name, provider.default, provider.capabilities) == ("file", True, frozenset({"watch", "shared"}))
 
 
 async def test_file_is_made_for_the_owner_alone_whatever_the_umask(path: Path) -> None:

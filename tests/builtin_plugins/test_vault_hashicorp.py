@@ -66,7 +66,7 @@ class TestHashicorpVaultConformance(VaultConformance):
 
 def test_provider_names_its_extra_and_is_no_default() -> None:
     assert (PROVIDER.extra, PROVIDER.default) == ("vault", False)
-    assert PROVIDER.capabilities == {"watch", "versions"}
+    assert PROVIDER.capabilities == {"watch", "versions", "shared"}
 
 
 async def test_old_versions_are_kept(vault: VaultServer) -> None:

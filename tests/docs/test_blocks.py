@@ -21,10 +21,14 @@ SHELL = ("sh",)
 
 COMPARED = {
     "README.md": ("json", "text"),
+    "docs/run-several-processes.md": ("json", "text"),
     "docs/watch.md": ("json",),
     "docs/websocket.md": ("json",),
 }
-"""Pages whose blocks of these languages ``test_readme.py`` and ``test_messages.py`` compare with what a host says."""
+"""Pages whose blocks of these languages are compared with what a host says.
+
+``test_readme.py``, ``test_messages.py`` and ``test_workers.py`` do so.
+"""
 
 ILLUSTRATIONS = {
     ("docs/architecture.md", "hookspecs/base04_hookspecs/"): (

@@ -21,6 +21,8 @@ from base04.cli.program import program
 from base04.http.gate import Gate
 from base04.http.stack import host_routes
 from base04.metrics.exposition import HostCollector
+from base04.workers.exposition import together
+from base04.workers.messages import Roster
 from base04_hookspecs import errors
 from docs_kit import DOCS, is_generated, pages
 
@@ -90,7 +92,8 @@ async def test_every_metric_is_documented(app: AppManager) -> None:
     assert app.newest is not None
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HostCollector(app, app.newest))
-    told = {*re.findall(r"^# TYPE (\S+)", generate_latest(registry).decode(), re.MULTILINE)}
+    text = generate_latest(registry) + together({}, Roster(0, (), 0))
+    told = {*re.findall(r"^# TYPE (\S+)", text.decode(), re.MULTILINE)}
     assert len(told) > 10
     listed = {*re.findall(r"^\| `(base04_\w+)`", reference("metrics.md"), re.MULTILINE)}
     assert listed == told

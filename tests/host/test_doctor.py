@@ -11,7 +11,7 @@ import pytest
 
 from base04.app_manager import AppManager
 from base04.doctor import Finding, examine, requirements
-from host_kit import Site
+from host_kit import Site, write_module
 
 CANARY = "hunter2"
 
@@ -171,3 +171,58 @@ def test_header_of_telemetry_that_lies_open_is_told(tmp_path: Path, monkeypatch:
     assert CANARY not in finding.message
     monkeypatch.setenv("COLLECTOR_KEY", CANARY)
     assert not about(examined(tmp_path, text.format("${env:COLLECTOR_KEY}")), "telemetry")
+
+
+def test_parts_of_plugins_that_fail_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "plugins"
+    folder.mkdir()
+    source = """
+    from base04_hookspecs import hookimpl
+    from base04_hookspecs.errors import NotReady
+
+    async def after(call, outcome, colour):
+        pass
+
+    @hookimpl
+    def routes():
+        raise NotReady("no map yet")
+
+    @hookimpl
+    def cli_commands():
+        1 / 0
+
+    @hookimpl
+    def action_packs():
+        {}["pack"]
+
+    @hookimpl
+    def after_action():
+        return [after]
+    """
+    write_module(folder, "doctor_parts", source)
+    found = about(examined(tmp_path, f"plugins: {{paths: ['{folder}']}}"), "doctor_parts")
+    told = {(finding.level, finding.message.partition(":")[0]) for finding in found}
+    assert told == {
+        ("warning", "Its hook routes is not ready"),
+        ("error", "hook cli_commands failed"),
+        ("error", "hook action_packs failed"),
+        ("error", "after_action after failed"),
+    }
+    assert any("asks for 'colour'" in finding.message for finding in found)
+
+
+def test_names_of_no_plugin_are_told(tmp_path: Path) -> None:
+    found = examined(tmp_path, "plugins: {allow: [base04, acme-none], deny: ['acme-*', 'builtin-no*']}")
+    assert [(finding.level, finding.message) for finding in about(found, "plugins.")] == [
+        ("warning", "'acme-none' is the name of no plugin that is installed."),
+        ("warning", "'acme-*' is the name of no plugin that is installed."),
+        ("warning", "'builtin-no*' is the name of no plugin that is installed."),
+    ]
+
+
+def test_secrets_are_told_where_managers_cannot_be_resolved(tmp_path: Path) -> None:
+    text = f"managers: {{vault: {{provider: none}}, redis: {{server: {{url: 'redis://:{CANARY}@127.0.0.1:1/0'}}}}}}"
+    found = examined(tmp_path, text)
+    assert about(found, "managers")[0].level == "error"
+    assert about(found, "managers.redis.server.url")
+    assert CANARY not in repr(found)

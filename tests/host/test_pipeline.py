@@ -3,16 +3,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, cast
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 from structlog.testing import capture_logs
 
 from base04.pipeline import MAX_DEPTH, Pipeline
 from base04.slots import Slots
+from base04.telemetry.action_spans import TracedPipeline
 from base04.worker_pool import WorkerPool
 from base04_builtin.action_discovery.catalogue import Catalogue
 from base04_builtin.action_discovery.handler import Handler
@@ -44,6 +47,14 @@ from host_kit import until
 
 ADA = Principal("ada", ("notes.*",), "token")
 CONTEXT = RequestContext("request-1", ADA, "192.0.2.7", "http")
+
+
+@pytest.fixture(autouse=True, params=["plain", "traced"])
+def _kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let everything hold for the pipeline that a host builds where it is traced, too."""
+    if request.param == "traced":
+        tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
+        monkeypatch.setitem(globals(), "Pipeline", functools.partial(TracedPipeline, tracer=tracer))
 
 
 class Echo(Manager):
@@ -652,7 +663,11 @@ async def test_handler_that_swallows_its_cancellation_has_timed_out_anyway(handl
     await asyncio.sleep(0)  # nothing is left that would cancel this task later
 
 
-@pytest.mark.parametrize("handler", [*SWALLOWING, asyncio.Event().wait])
+async def wait_for_ever() -> None:
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("handler", [*SWALLOWING, wait_for_ever])
 async def test_cancellation_from_outside_propagates_after_after_action_ran(handler: Handler) -> None:
     statuses: list[str] = []
     began = asyncio.Event()

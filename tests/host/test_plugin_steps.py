@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from base04.app_manager import AppManager
 from base04.control_socket import LocalCaller
 from base04_hookspecs import hookimpl
-from base04_hookspecs.errors import ManagerUnavailable, NotReady
+from base04_hookspecs.errors import ManagerUnavailable, NotReady, UnknownAction
 from base04_hookspecs.host_hooks import LifecycleStep
 from host_kit import hanging, only, until, write_module
 
@@ -233,6 +233,29 @@ async def test_hook_that_is_not_ready_contributes_once_it_is(tmp_path: Path) -> 
         assert journal == ["started"]
         assert not faults(app)
     assert not retries()
+
+
+async def test_packs_that_are_not_ready_are_discovered_once_they_are(tmp_path: Path) -> None:
+    gate = Gate()
+
+    async def say(word: str) -> str:
+        return word
+
+    def action_packs() -> list[Any]:
+        gate.pass_by()
+        action = {"handler": say, "access": "public", "parameters": {"word": {"type": "string"}}, "required": ["word"]}
+        return [{"pack": "late", "version": "1.0.0", "actions": {"say": action}}]
+
+    settings = only(tmp_path, **{role: {} for role in ("action_discovery", "vault", "services", "hooks")})
+    settings["plugins"] = {**settings["plugins"], "retry_delay": 0.01}
+    app = AppManager(settings, plugins=[("acme", offering(action_packs=action_packs))])
+    async with app:
+        assert [wait["hook"] for wait in waits(app)] == ["action_packs"]
+        with pytest.raises(UnknownAction):
+            await app.run_action("late.say", {"word": "hi"})
+        gate.open = True
+        await until(lambda: not waits(app))
+        assert await app.run_action("late.say", {"word": "hi"}) == "hi"
 
 
 async def ask(app: AppManager, path: str) -> tuple[int, bytes]:

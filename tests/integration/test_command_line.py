@@ -76,6 +76,15 @@ def refusal(*arguments: str, cwd: Path, status: int = 1, **options: Any) -> str:
 # Actions
 
 
+def test_packs_are_listed(folder: Path) -> None:
+    found = json_of("actions", "packs", "--json", cwd=folder)["packs"]
+    assert found["sums"]["version"] == "2.1.0"
+    assert sorted(found["sums"]["actions"]) == ["sums.add", "sums.fail"]
+    heads, *lines = run_base04("actions", "packs", cwd=folder).stdout.splitlines()
+    assert heads.split() == ["pack", "version", "summary", "actions", "requires", "defined"]
+    assert any(line.startswith("sums") and "sums.yaml" in line for line in lines)
+
+
 def test_actions_are_listed_and_shown(folder: Path) -> None:
     assert sorted(json_of("actions", "list", "--json", cwd=folder)["actions"]) == ["sums.add", "sums.fail"]
     table = run_base04("actions", "list", cwd=folder).stdout

@@ -435,3 +435,40 @@ def test_task_that_exits_ends_no_worker(tmp_path: Path, redis: RedisServer) -> N
         _leave(server)
         assert sorted(worker["pid"] for worker in workers_of(server)) == before
         assert server.stop() == 0
+
+
+# What doctor makes of a folder where everything is wrong
+
+
+def test_doctor_tells_everything_at_once(tmp_path: Path) -> None:
+    pack = "pack: hello\nversion: 1.0.0\nactions: {greet: {handler: 'os.path:join', access: public}}\n"
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "hello.yaml").write_text(pack)
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "broken.py").write_text("import a_library_that_is_not_there\n")
+    settings = tmp_path / "base04.yaml"
+    settings.write_text(
+        "plugins: {paths: [plugins], deny: [acme-nobody]}\n"
+        "managers:\n"
+        "  redis: {provider: server, server: {url: 'redis://:short@127.0.0.1:1/0'}, memory: {}}\n"
+        "  action_discovery: {folders: [one, two]}\n"
+    )
+    settings.chmod(0o666)
+    done = run_base04("doctor", "--json", cwd=tmp_path)
+    assert done.returncode == 1
+    findings = json.loads(done.stdout)["findings"]
+    told = [f"{item['level']} {item['subject']}: {item['message']}" for item in findings]
+    for part in (
+        "error plugin broken: ",
+        "error redis: 127.0.0.1:1 cannot be reached",
+        "error base04.yaml: Others can write it",
+        "error base04.yaml: It holds secrets, and others can read it",
+        "The pack 'hello' is also defined in",
+        "warning plugins.deny: 'acme-nobody' is the name of no plugin",
+        "warning managers.redis.memory: The provider 'server' is chosen",
+        "warning managers.redis.server.url: A secret stands in the settings",
+        "warning managers.redis: url: The secret has 5 characters",
+    ):
+        assert any(part in line for line in told), f"{part!r} is not in {told}"
+    assert "short" not in done.stdout

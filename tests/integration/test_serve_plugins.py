@@ -311,7 +311,7 @@ def test_route_that_refuses_or_breaks_is_a_problem(client: httpx.Client, server:
     assert "secret" not in broken.text
     line = server.stderr.wait_for("the secret of the route")
     assert line is not None
-    assert json.loads(line)["request_id"] == "route-1"
+    assert (json.loads(line)["request_id"], json.loads(line)["plugin"]) == ("route-1", "acme")
 
 
 def test_answer_that_breaks_in_the_middle_is_cut_off(client: httpx.Client) -> None:
@@ -394,7 +394,10 @@ def test_middleware_that_raises_is_a_problem(client: httpx.Client, server: Serve
     assert "secret" not in answer.text
     line = server.stderr.wait_for("the secret of the middleware")
     assert line is not None
-    assert json.loads(line)["request_id"] == "middle-1"
+    assert (json.loads(line)["request_id"], json.loads(line)["plugin"]) == ("middle-1", "acme")
+    with server.admin() as admin:
+        parts = [fault["part"] for fault in admin.get("/modules/acme").json()["faults"]]
+    assert any(part.startswith("middleware ") for part in parts)
 
 
 def test_middleware_may_refuse_with_an_error_of_the_contracts(client: httpx.Client) -> None:

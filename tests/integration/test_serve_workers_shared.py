@@ -107,6 +107,24 @@ def test_background_run_is_seen_by_all_and_outlives_its_worker(host: Server) -> 
     assert host.stop() == 0
 
 
+def test_sqlite_and_the_file_of_secrets_can_be_shared(serve: Serve, tmp_path: Path, redis: RedisServer) -> None:
+    server = serve(tmp_path / "host", settings=json.dumps(settings(redis, 3)))
+    headers = {"x-api-key": server.admin_key, "content-type": "application/json"}
+
+    def write_something(number: int) -> int:
+        key = json.dumps({"user_id": f"user-{number}", "permissions": ["notes.read"]})
+        state = json.dumps({"type": "resource", "data": {"number": number}})
+        if number % 2:
+            return fresh(server, "POST", "/api-keys", key, **headers)[0]
+        return fresh(server, "PUT", f"/state/note-{number}", state, **headers)[0]
+
+    with ThreadPoolExecutor(12) as pool:
+        assert Counter(pool.map(write_something, range(200))) == {201: 200}
+    for _ in range(6):  # any of them
+        assert fresh(server, "GET", "/state/note-42", **headers)[0] == 200
+    assert server.stop() == 0
+
+
 async def test_rooms_reach_the_sockets_of_all_workers(host: Server) -> None:
     with host.admin() as admin:
         token = admin.post("/auth/token").json()["access_token"]

@@ -1,4 +1,4 @@
-"""``base04 actions list``, ``validate``, ``show``, ``schema``, ``run``."""
+"""``base04 actions list``, ``packs``, ``validate``, ``show``, ``schema``, ``run``."""
 
 from __future__ import annotations
 
@@ -31,6 +31,21 @@ def list_actions(ctx: typer.Context, as_json: JSONOption = False) -> None:
     print_table(("action", "summary", "access", "version"), rows, empty="There are no actions.")
     if found["faults"]:
         sys.stdout.write(f"\n{len(found['faults'])} faults in action files: see `base04 actions validate`\n")
+
+
+@group.command()
+def packs(ctx: typer.Context, as_json: JSONOption = False) -> None:
+    """List the action packs, with what they need and where they came from."""
+    session: Session = ctx.obj
+    found = session.ask("GET", "/packs", only=_ROLES)
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (item["name"], item["version"], item["summary"], len(item["actions"]), item["requires"], item["source"])
+        for item in found["packs"].values()
+    )
+    print_table(("pack", "version", "summary", "actions", "requires", "defined"), rows, empty="There are no packs.")
 
 
 @group.command()

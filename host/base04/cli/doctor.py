@@ -9,6 +9,7 @@ import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
 from base04.cli.session import Session
+from base04_hookspecs.errors import Base04Error
 
 if TYPE_CHECKING:
     from base04.blueprint import Blueprint
@@ -32,12 +33,18 @@ def doctor(ctx: typer.Context, as_json: JSONOption = False) -> None:
         return session.manager().blueprint
 
     findings = examine(draw, session.settings_file)
-    if not any(finding.level == "error" for finding in findings):
+    try:
         faults = session.ask("GET", "/actions", only=("action_discovery",))["faults"]
-        packs = [
-            Finding("error", f"{fault['file']}:{fault['line']}:{fault['column']}", fault["message"]) for fault in faults
-        ]
-        findings = [*packs, *findings]
+    except Base04Error:
+        if not any(finding.level == "error" for finding in findings):
+            raise
+        faults = []
+        message = "Packs were not looked at: mend the errors first that keep actions from being found."
+        findings.append(Finding("warning", "actions", message))
+    packs = [
+        Finding("error", f"{fault['file']}:{fault['line']}:{fault['column']}", fault["message"]) for fault in faults
+    ]
+    findings = [*packs, *findings]
     if as_json:
         print_json({"findings": [dataclasses.asdict(finding) for finding in findings]})
     else:

@@ -37,8 +37,13 @@ def found_plugins(session: Session, manager: AppManager, name: str | None) -> li
     elif name is not None:
         from base04.contributions import collect
 
-        collect(manager.discovery, manager)
+        not_ready = collect(manager.discovery, manager).not_ready
         found = list(manager.list_plugins())
+        for item in found:
+            waits = [(hook, reason) for (plugin, hook), reason in not_ready if plugin == item["name"]]
+            item["not_ready"] = [
+                {"hook": hook, "reason": reason, "attempts": 1, "next_try": 0.0} for hook, reason in waits
+            ]
     return [item for item in found if name in (None, item["name"])]
 
 

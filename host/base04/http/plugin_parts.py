@@ -47,15 +47,15 @@ class PluginRoutes:
                 answered.setdefault(path, set()).update(methods or _ALL_METHODS)
             self.admitted.append(route)
 
-    def blame(self, kind: str, method: str, path: str, error: BaseException) -> None:
-        """Keep what came out of the router with the plugin whose route it was, where it was one."""
+    def blame(self, kind: str, method: str, path: str, error: BaseException) -> str:
+        """Keep what came out of the router with the plugin whose route it was, and return its name, if it was one."""
         probe: dict[str, Any] = {"type": kind, "path": path, "method": method, "headers": [], "root_path": ""}
         if any(route.matches(dict(probe))[0] is Match.FULL for route in self._own):
-            return
+            return ""
         for route in self.admitted:
             if route.matches(dict(probe))[0] is Match.FULL:
-                self._contributions.blame("routes", route, error)
-                return
+                return self._contributions.blame("routes", route, error)
+        return ""
 
 
 def _covered(path: str, own: Sequence[Route]) -> bool:
@@ -63,22 +63,42 @@ def _covered(path: str, own: Sequence[Route]) -> bool:
     return any(route.matches(probe)[0] is not Match.NONE for route in own)
 
 
-def wrapped(app: ASGIApp, contributions: Contributions) -> ASGIApp:
-    """Put the plugins' middleware around an application, the first outermost; one that cannot be made is left out."""
-    for item in reversed(contributions.middleware):
-        try:
-            made = item.cls(app, *item.args, **item.kwargs)
-            if not callable(made):
-                raise TypeError(f"It made {made!r}, which is no ASGI application.")
-            app = made
-        except BaseException as error:
-            if pressed(error):
-                raise
-            plugin = contributions.blame("middleware", item, error)
-            _log.exception(
-                "a plugin's middleware is left out, it cannot be made", plugin=plugin, middleware=_shown(item)
-            )
-    return app
+class PluginMiddleware:
+    """The plugins' middleware around an application, the first outermost; one that cannot be made is left out."""
+
+    def __init__(self, app: ASGIApp, contributions: Contributions) -> None:
+        self._contributions, self._innermost = contributions, app
+        self._made: dict[int, object] = {}
+        self.app = app
+        for item in reversed(contributions.middleware):
+            try:
+                made = item.cls(self.app, *item.args, **item.kwargs)
+                if not callable(made):
+                    raise TypeError(f"It made {made!r}, which is no ASGI application.")
+            except BaseException as error:
+                if pressed(error):
+                    raise
+                plugin = contributions.blame("middleware", item, error)
+                _log.exception(
+                    "a plugin's middleware is left out, it cannot be made", plugin=plugin, middleware=_shown(item)
+                )
+            else:
+                self._made[id(getattr(made, "__wrapped__", made))] = item
+                self.app = made
+
+    def blame(self, error: BaseException) -> str:
+        """Return the plugin whose middleware raised what came out, and keep it there; nothing where it was another's.
+
+        It is found by the objects that the traceback leads through: the last of them is where it came from.
+        """
+        found, traceback = None, error.__traceback__ if self._made else None
+        while traceback is not None:
+            within = traceback.tb_frame.f_locals.get("self")
+            if within is self._innermost:
+                return ""
+            found = self._made.get(id(within), found)
+            traceback = traceback.tb_next
+        return self._contributions.blame("middleware", found, error) if found is not None else ""
 
 
 def _shown(item: object) -> str:

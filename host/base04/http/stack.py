@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -25,6 +25,7 @@ from base04.http import (
     inventory,
     metrics,
     modules,
+    packs,
     state,
     state_events,
     tokens,
@@ -32,7 +33,7 @@ from base04.http import (
 from base04.http.exchange import SCOPE_KEY, Exchange
 from base04.http.gate import Gate
 from base04.http.openapi import routes as openapi_routes
-from base04.http.plugin_parts import PluginRoutes, wrapped
+from base04.http.plugin_parts import PluginMiddleware, PluginRoutes
 from base04.http.problems import internal_error, problem_of, respond, stopping
 from base04.isolation import escapes
 from base04.limits import ADDRESS
@@ -44,10 +45,13 @@ from base04_hookspecs.websocket import WebSocketManager
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
+PLUGIN_KEY: Final = "base04.plugin"
+"""Set on scopes whose route of a plugin has failed: the plugin's name."""
+
 _ACTIONS: Final = "/actions/"
 _GROUPS: Final = frozenset(
     {"actions", "api-keys", "audit", "auth", "docs", "executions", "graph", "health", "managers", "metrics", "modules"}
-    | {"openapi.json", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
+    | {"openapi.json", "packs", "reload", "state", "state-callbacks", "state-events", "static", ".well-known"}
 )
 
 _log = structlog.get_logger()
@@ -56,7 +60,10 @@ _log = structlog.get_logger()
 def build_stack(generation: Generation, app: AppManager) -> ASGIApp:
     """Compile what serves a generation: the host's own layers outside, then the plugins' middleware, then dispatch."""
     frame = Frame if app.telemetry is None else app.telemetry.frame
-    return frame(wrapped(Dispatch(generation, app), generation.contributions), app)
+    middleware = PluginMiddleware(Dispatch(generation, app), generation.contributions)
+    made = frame(middleware.app, app)
+    made.blame = middleware.blame
+    return made
 
 
 class Frame:
@@ -64,6 +71,7 @@ class Frame:
 
     def __init__(self, app: ASGIApp, manager: AppManager) -> None:
         self._app, self._manager, self._answered = app, manager, manager.counts.answered
+        self.blame: Callable[[BaseException], str] = _nobodys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
@@ -84,7 +92,9 @@ class Frame:
                 raise
             answer = problem_of(error, exchange.request_id) if isinstance(error, Exception) else None
             if answer is None or exchange.answered:
-                _log.exception("a request failed", request_id=exchange.request_id, path=scope["path"])
+                plugin = self.blame(error) or scope.get(PLUGIN_KEY)
+                whose = {"plugin": plugin} if plugin else {}
+                _log.exception("a request failed", request_id=exchange.request_id, path=scope["path"], **whose)
             if exchange.answered:
                 raise
             await respond(answer or internal_error(exchange.request_id), scope, receive, exchange.send)
@@ -95,6 +105,10 @@ class Frame:
             # The server's send knows the scope: without this every request would be left to the garbage collector.
             scope.pop(SCOPE_KEY, None)
             forget_origin(origin)
+
+
+def _nobodys(error: BaseException) -> str:
+    return ""
 
 
 @lru_cache(maxsize=1024)
@@ -110,6 +124,7 @@ def host_routes(generation: Generation, app: AppManager, gate: Gate) -> list[Rou
     return [
         *health.routes(app),
         *actions.routes(generation),
+        *packs.routes(generation),
         *inventory.routes(generation, app),
         *modules.routes(generation, app),
         *metrics.routes(generation, app),
@@ -192,7 +207,8 @@ class Dispatch:
                 raise
             except BaseException as error:
                 if not escapes(error):
-                    self._plugins.blame(scope["type"], scope.get("method", "GET"), path, error)
+                    plugin = self._plugins.blame(scope["type"], scope.get("method", "GET"), path, error)
+                    scope[PLUGIN_KEY] = plugin
                 raise
 
     async def _serve_websocket(

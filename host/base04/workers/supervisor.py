@@ -381,6 +381,14 @@ class Supervisor:
         self._turns.give_up(claim)
         self._turns.advance(self._accepted.revision)
 
+    def _end_stuck_change(self) -> None:
+        """Kill a worker that has the turn and says nothing for so long that nobody else would ever have it."""
+        holder = self._turns.holder
+        patience_s = _longest_start(self._accepted.settings) + _MARGIN_S
+        if holder is not None and holder != self._converging and holder.worker.is_silent(patience_s):
+            _log.error("a worker is stuck in a change and is killed", number=holder.worker.number)
+            holder.worker.kill()
+
     def _read_anew(self) -> None:
         """Have a worker read everything anew; the others follow it."""
         for slot in self._slots:
@@ -428,6 +436,7 @@ class Supervisor:
                 if worker.stage == "serving":
                     worker.tell(messages.Ask())
             self._tell_roster()
+            self._end_stuck_change()
             await asyncio.sleep(self._interval_s)
 
     async def _say_greeting(self) -> None:

@@ -34,6 +34,8 @@ class LibraryHost(ServerProcess):
         return [PROGRAM, "serve", "--port", str(self.port)]
 
     def answers(self) -> bool:
+        if f"Base04 serves {self.url}" not in self.log.read_text():
+            return False  # who answers there is another host
         with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as answer:
             return bool(answer.status == 200)
 

@@ -167,3 +167,22 @@ async def test_managers_of_one_process_share_the_file(tmp_path: Path) -> None:
     await asyncio.wait_for(done.wait(), PATIENCE_S)
     assert got == ["from the old one"]
     await new.stop()
+
+
+async def test_what_is_committed_is_not_done_again_when_waking_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hear(channel: str, message: Any) -> None: ...
+
+    def broken(folder: Path, member: bytes) -> bool:
+        raise RuntimeError("on purpose")
+
+    async with started(tmp_path) as manager:
+        await manager.subscribe("news", hear)
+        monkeypatch.setattr("base04_lmdb_redis.manager.ring", broken)
+        results = await asyncio.gather(
+            *(manager.incr("b04:count") for _ in range(10)), manager.publish("news", 1), return_exceptions=True
+        )
+        assert isinstance(results[-1], RuntimeError)
+        assert sorted(result for result in results if isinstance(result, int)) == list(range(1, 11))
+        assert await manager.get("b04:count") == 10

@@ -63,6 +63,8 @@ class MaintenanceHost(ServerProcess):
         return [_PROGRAM, "serve", "--port", str(self.port)]
 
     def answers(self) -> bool:
+        if f"Base04 serves {self.url}" not in self.log.read_text():
+            return False  # who answers there is another host
         with urllib.request.urlopen(f"{self.url}/health/ready", timeout=PATIENCE_S) as answer:
             return bool(answer.status == 200)
 

@@ -29,6 +29,12 @@ class States:
             raise self.down
         return None if self.data is None else {"version": self.version, "data": self.data}
 
+    async def get_state_history(self, state_id: str, limit: int) -> list[dict[str, Any]]:
+        assert (state_id, limit) == (STATE_ID, 1)
+        if self.down is not None:
+            raise self.down
+        return [{"version": self.version}] if self.version else []
+
     async def register_state(
         self, state_id: str, state_type: str, data: Mapping[str, Any], allowed: Sequence[str] | None = None
     ) -> bool:
@@ -117,3 +123,20 @@ async def test_stopped_manager_says_so(states: States) -> None:
     manager = StateMaintenanceManager(MaintenanceSettings(), cast(StateManager, states))
     await manager.stop()
     assert (await manager.health_check())["status"] == "unhealthy"
+
+
+async def test_history_of_a_state_that_was_deleted_is_not_gone_through_again(states: States) -> None:
+    states.version = 7  # and there is none
+    manager = StateMaintenanceManager(MaintenanceSettings(), cast(StateManager, states))
+    asked: list[int | None] = []
+    watch = states.watch
+
+    def noting(state_id: str, *, from_version: int | None = None) -> AsyncIterator[dict[str, Any]]:
+        asked.append(from_version)
+        return watch(state_id, from_version=from_version)
+
+    states.watch = noting  # type: ignore[method-assign]  # to see what is asked for
+    await manager.start()
+    await asyncio.sleep(0)
+    await manager.stop()
+    assert asked == [7]

@@ -18,7 +18,7 @@ from receiver import PATIENCE_S, SECRET, Delivery, Receiver
 from base04 import AppManager
 from base04.testing.servers.process import free_port
 from base04_hookspecs.database import DatabaseManager, Operation
-from base04_hookspecs.errors import InvalidInput, ManagerUnavailable, NotFound
+from base04_hookspecs.errors import InvalidInput, ManagerUnavailable, NotFound, OutcomeUnknown
 
 
 @pytest.fixture
@@ -225,6 +225,8 @@ class Flaky:
 
     def __init__(self, database: DatabaseManager) -> None:
         self.away = False
+        self.loses_replies = False
+        self.refuses: str | None = None
         self._database = database
 
     def __getattr__(self, name: str) -> Any:
@@ -233,16 +235,31 @@ class Flaky:
     async def execute_transaction(self, operations: list[Operation]) -> bool:
         if self.away:
             raise ManagerUnavailable("The database is away.")
-        return await self._database.execute_transaction(operations)
+        if self.refuses is not None and any(self.refuses in str(each.get("data")) for each in operations):
+            raise InvalidInput("This cannot be stored.")
+        done = await self._database.execute_transaction(operations)
+        if self.loses_replies:
+            self.loses_replies = False
+            raise OutcomeUnknown("The reply was lost.")
+        return done
+
+
+@asynccontextmanager
+async def flakily(folder: Path, url: str, **values: Any) -> AsyncIterator[tuple[OutboxWebhooksManager, Flaky]]:
+    host = {"data_dir": str(folder), "managers": {"webhooks": {"provider": "none"}}}
+    async with AppManager(host, only=["database"]) as app:
+        flaky = Flaky(cast(DatabaseManager, app.get_manager("database")))
+        model = WebhooksSettings.model_validate(settings(url, **values))
+        manager = OutboxWebhooksManager(model, cast(DatabaseManager, flaky))
+        try:
+            await manager.start()
+            yield manager, flaky
+        finally:
+            await manager.stop()
 
 
 async def test_events_wait_in_memory_while_the_database_is_away(tmp_path: Path, receiver: Receiver) -> None:
-    host = {"data_dir": str(tmp_path), "managers": {"webhooks": {"provider": "none"}}}
-    async with AppManager(host, only=["database"]) as app:
-        flaky = Flaky(cast(DatabaseManager, app.get_manager("database")))
-        model = WebhooksSettings.model_validate(settings(receiver.url, queue_size=5))
-        manager = OutboxWebhooksManager(model, cast(DatabaseManager, flaky))
-        await manager.start()
+    async with flakily(tmp_path, receiver.url, queue_size=5) as (manager, flaky):
         flaky.away = True
         for number in range(8):
             assert await manager.post("shop.sold", {"number": number}) is True  # it waits for no database
@@ -250,8 +267,30 @@ async def test_events_wait_in_memory_while_the_database_is_away(tmp_path: Path, 
         assert (report["status"], report["metrics"]["queued"], report["metrics"]["errors"]) == ("degraded", 5, 3)
         flaky.away = False
         found = await arrived(receiver, lambda found: len(found) == 5)
-        await manager.stop()
     assert sorted(each.body["data"]["number"] for each in found) == [3, 4, 5, 6, 7]
+
+
+async def test_event_whose_writing_had_an_unknown_outcome_is_delivered_once(tmp_path: Path, receiver: Receiver) -> None:
+    async with flakily(tmp_path, "http://127.0.0.1:1/hook", attempts=1000) as (manager, flaky):
+        flaky.loses_replies = True
+        await manager.post("shop.sold", {"number": 1})
+        await manager.post("shop.sold", {"number": 2})
+
+        async def written() -> bool:
+            return (await manager.health_check())["metrics"]["queued"] == 0
+
+        await until(written)
+        assert (await manager.status())[0]["waiting"] == 2
+
+
+async def test_event_that_cannot_be_stored_stops_no_other(tmp_path: Path, receiver: Receiver) -> None:
+    async with flakily(tmp_path, receiver.url) as (manager, flaky):
+        flaky.refuses = "poison"
+        for name in ("good", "poison", "better"):
+            manager.post_soon("shop.sold", {"name": name})
+        found = await arrived(receiver, lambda found: len(found) == 2)
+        assert (await manager.health_check())["metrics"]["errors"] == 1
+    assert {each.body["data"]["name"] for each in found} == {"good", "better"}
 
 
 @pytest.mark.parametrize("data", [{"x": float("nan")}, {"x": object()}, {"x": "\ud800"}])

@@ -50,7 +50,7 @@ class DataFile:
             max_dbs=COUNT,
             max_readers=_MOST_PROCESSES,
         )
-        self.environment.reader_check()  # processes that were killed hold on to old pages otherwise
+        self.forget_dead_readers()
         self._fill_up()
         self.tables: Tables = open_tables(self.environment)
         self._identity = self._found()
@@ -58,6 +58,10 @@ class DataFile:
     def is_in_place(self) -> bool:
         """Tell whether the path still leads to this file: somebody may have removed it."""
         return self._found() == self._identity
+
+    def forget_dead_readers(self) -> None:
+        """Let go of the old pages that processes were reading when they were killed."""
+        self.environment.reader_check()
 
     def _found(self) -> tuple[int, int] | None:
         try:
@@ -69,8 +73,13 @@ class DataFile:
     def _fill_up(self) -> None:
         """Lengthen a file that was cut off, so that reading it is an error of LMDB and not the end of the process."""
         needed = (self.environment.info()["last_pgno"] + 1) * self.environment.stat()["psize"]
-        if self.path.stat().st_size < needed:
-            os.truncate(self.path, needed)
+        if self.path.stat().st_size < needed and hasattr(os, "posix_fallocate"):
+            file = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                # Unlike truncating it can never shorten the file, which others may be lengthening meanwhile.
+                os.posix_fallocate(file, 0, needed)
+            finally:
+                os.close(file)
 
 
 def _remove_others(folder: Path, present: Path) -> None:

@@ -88,9 +88,11 @@ class Lane:
     def _run(self) -> None:
         while jobs := self._take():
             try:
-                self._finish(jobs, self._commit(jobs, self._begin))
+                results = self._commit(jobs, self._begin)
             except Exception as error:  # noqa: BLE001 - whatever it is belongs to whoever waits for it
                 self._retry(jobs, error)
+            else:
+                self._finish(jobs, results)
 
     def _take(self) -> list[Job]:
         with self._changed:
@@ -110,10 +112,15 @@ class Lane:
             return
         for job in jobs:
             try:
-                self._finish([job], self._commit([job], self._begin))
+                results = self._commit([job], self._begin)
             except Exception as own_error:  # noqa: BLE001 - as above
                 job.end(None, own_error)
+            else:
+                self._finish([job], results)
 
     def _finish(self, jobs: list[Job], results: list[Any]) -> None:
         for job, result in zip((job for job in jobs if job.begun), results, strict=True):
-            job.end(result if job.afterwards is None else job.afterwards(result), None)
+            try:
+                job.end(result if job.afterwards is None else job.afterwards(result), None)
+            except Exception as error:  # noqa: BLE001 - it is committed, and must not be done a second time
+                job.end(None, error)

@@ -92,6 +92,7 @@ class LmdbRedisManager(RedisManager):
         """Go through the thread that writes, and report what is in use."""
         began = time.perf_counter()
         try:
+            self._opened().forget_dead_readers()
             keys, used = await self._write(lambda view: (view.count(), view.used_bytes()))
         except ManagerError as error:
             return health_report("unhealthy", str(error), errors=self._errors)

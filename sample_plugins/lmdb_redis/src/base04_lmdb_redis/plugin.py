@@ -13,6 +13,7 @@ def redis_providers() -> Iterable[Provider]:
     yield Provider(
         "lmdb",
         "base04_lmdb_redis.manager:LmdbRedisManager",
+        contract="1.1",
         capabilities=frozenset({"persistent", "shared"}),
         summary="an LMDB file that all processes of a machine share; no server",
     )

@@ -53,6 +53,16 @@ class Store:
         """Tell whether the file is open and still where it was."""
         return self._file is not None and self._file.is_in_place()
 
+    def forget_dead_readers(self) -> None:
+        """Let go of the old pages that processes were reading when they were killed.
+
+        Raises:
+            ManagerUnavailable: the file cannot be used.
+        """
+        file = self._required()
+        with self._guarded():
+            file.forget_dead_readers()
+
     def read(self, work: Callable[[View], _T]) -> _T:
         """Do something in a transaction that changes nothing. It waits for nobody: the file is mapped into memory.
 

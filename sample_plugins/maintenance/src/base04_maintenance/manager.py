@@ -115,8 +115,14 @@ class StateMaintenanceManager(MaintenanceManager):
         await self._read()
 
     async def _read(self) -> None:
+        # The history first: a change that comes between the two is then watched, and not taken for known. It knows
+        # the version of a state that was deleted, too.
+        newest = await self._states.get_state_history(STATE_ID, 1)
         state = await self._states.get_state(STATE_ID, fresh=True)
-        self._learn(state["version"] if state else 0, state["data"] if state else None)
+        if state is not None:
+            self._learn(state["version"], state["data"])
+        else:
+            self._learn(newest[0]["version"] if newest else 0, None)
 
     async def _follow(self) -> None:
         while True:

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from base04_hookspecs.errors import Base04Error, Conflict, OutcomeUnknown
+from base04_hookspecs.errors import Base04Error, Conflict, InvalidInput
 from base04_webhooks.outbox import Letter, Outbox
 
 _AT_ONCE: Final = 200
@@ -92,13 +92,7 @@ class Intake:
                 continue
             batch = [self._waiting[index] for index in range(min(len(self._waiting), _AT_ONCE))]
             try:
-                await self._outbox.add([letter for letter, _ in batch])
-            except OutcomeUnknown as error:
-                # They may be there: letters have ids, so that a second writing of them fails and is told apart.
-                await self._wait(error)
-                continue
-            except Conflict:
-                await self._write_each(batch)
+                await self._write(batch)
             except Base04Error as error:
                 await self._wait(error)
                 continue
@@ -106,11 +100,25 @@ class Intake:
             self._forget(batch)
             self._written()
 
-    async def _write_each(self, batch: Batch) -> None:
-        """Write one by one, where some are there already."""
-        for letter, _ in batch:
-            with contextlib.suppress(Conflict):
-                await self._outbox.add([letter])
+    async def _write(self, batch: Batch) -> None:
+        """Write letters together, or one by one where some are there already or cannot be stored.
+
+        Some may be there because the outcome of a former attempt was unknown; their ids tell.
+        """
+        try:
+            await self._outbox.add([letter for letter, _ in batch])
+        except (Conflict, InvalidInput):
+            for letter, _ in batch:
+                await self._write_one(letter)
+
+    async def _write_one(self, letter: Letter) -> None:
+        try:
+            await self._outbox.add([letter])
+        except Conflict:
+            return
+        except InvalidInput as error:
+            self.dropped += 1
+            _log.error("an event cannot be stored and is lost", message_event=letter.event, error=str(error))
 
     async def _wait(self, error: Base04Error) -> None:
         if self.trouble is None:
