@@ -69,11 +69,11 @@ class Changeover:
             plugin = self._find(name)
             if plugin.status in ("disabled", "denied"):
                 return False
-            provided = self._provided_by(name)
+            provided = self._provided_by(name) - self._own_to(name)
             if provided and not swap:
                 raise Conflict(
                     f"The plugin {name!r} provides {_needed(provided, self._app.plan)}. Disable it with `swap` "
-                    "(--swap) to let another provider take over, and to go without a role that nobody needs."
+                    "(--swap) to let another provider take over."
                 )
             await self._switch(self._running().disabled | {name}, needed=provided)
             return True
@@ -142,13 +142,24 @@ class Changeover:
         running = newest.running.values() if newest is not None else ()
         return {item.key for item in running if item.node.choice.candidate.plugin.name == plugin}
 
+    def _own_to(self, plugin: str) -> set[InstanceKey]:
+        """Return what a plugin provides that goes with it: of roles of its own, which nobody else offers or needs."""
+        provided, plan = self._provided_by(plugin), self._app.plan
+        offered = self._app.discovery.candidates
+        return {
+            key
+            for key in provided
+            if key.role not in ROLES
+            and all(candidate.plugin.name == plugin for candidate in offered.get(key.role, ()))
+            and provided.issuperset(plan.dependants(key))
+        }
+
 
 def _refuse_losses(found: Differences, draft: Blueprint, needed: Set[InstanceKey], plan: Plan) -> None:
     if found.broken:
         plugins = draft.discovery.plugins
         raise HostError("; ".join(f"the plugin {name!r} has failed: {plugins[name].reason}" for name in found.broken))
-    # A role of a plugin's own may go; who cannot do without it has had the draft refused already.
-    lost = {key for key in needed - draft.plan.nodes.keys() if key.role in ROLES}
+    lost = needed - draft.plan.nodes.keys()
     if lost:
         raise HostError(f"nobody else provides {_needed(lost, plan)}.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from base04.discovery import Discovery, name_slow
+from base04.errors import HostError
 from base04.hook_timings import COLLECT, HookTimings
 from base04.isolation import plugin_code, pressed
 from base04.signatures import fitted
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from base04.plugin import Plugin
+
+MOST_ITEMS: Final = 10_000
+"""How many things one hook of one plugin may contribute."""
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -192,7 +197,9 @@ class _Collector:
         began = time.perf_counter()
         try:
             with plugin_code():
-                items = list(implementation() or ())
+                items = list(islice(implementation() or (), MOST_ITEMS + 1))
+            if len(items) > MOST_ITEMS:
+                raise HostError(f"It gave more than {MOST_ITEMS} things; is its iterable without end?")
         except ManagerUnavailable as error:
             self.not_ready[plugin.name, hook] = str(error)
             return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from structlog.testing import capture_logs
 from base04 import plugin_watch
 from base04.app_manager import AppManager
 from base04.control_socket import LocalCaller
+from base04.metrics.exposition import exposition
 from base04.signatures import is_async
 from base04_hookspecs import hookimpl
 from host_kit import only, until
@@ -225,3 +227,35 @@ async def test_callable_that_hangs_is_named_while_it_does(tmp_path: Path, monkey
             assert await run == "hi"
     [entry] = [item for item in named() if item["part"].startswith("before_action ")]
     assert (entry["plugin"], entry["action"]) == ("office", "office.say")
+
+
+class Strange:
+    """What no hook should give; looking at it raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(f"there is no {name}")
+
+    def __repr__(self) -> str:
+        raise LookupError("it cannot be shown")
+
+
+@pytest.mark.parametrize("trace", [True, False])
+async def test_what_is_not_what_it_should_be_keeps_no_host_from_starting(tmp_path: Path, trace: bool) -> None:
+    hooks = ["routes", "middleware", "metrics", "authenticate", "before_action", "after_action", "audit_event"]
+    hooks += ["authorize_room", "startup", "shutdown"]
+
+    def giving(hook: str) -> Any:
+        @hookimpl(specname=hook)
+        def implementation() -> Iterable[Any]:
+            return itertools.repeat(None) if hook == "shutdown" else [7, Strange()]
+
+        return implementation
+
+    strange = SimpleNamespace(**{f"give_{hook}": giving(hook) for hook in hooks})
+    settings = only(tmp_path)
+    settings["plugins"] = {**settings["plugins"], "trace_hooks": trace}
+    async with AppManager(settings, plugins=[("strange", strange)]) as app:
+        exposition(app, app.generation)
+        [module] = [item for item in app.list_plugins() if item["name"] == "strange"]
+    told = {fault["part"].split()[-1 if fault["part"].startswith("hook ") else 0] for fault in module["faults"]}
+    assert told == set(hooks)

@@ -73,12 +73,6 @@ def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext)
     }
 
 
-def _kept(principal: Principal) -> dict[str, Any]:
-    """Return a principal as JSON can keep it: the claims of a token are a view, which is neither JSON nor copied."""
-    kept = {field.name: getattr(principal, field.name) for field in dataclasses.fields(principal)}
-    return {**kept, "claims": dict(principal.claims)}
-
-
 def ended(
     row: Mapping[str, Any],
     status: ExecutionStatus,
@@ -148,6 +142,12 @@ def _who(context: RequestContext) -> dict[str, Any]:
         "source": context.source,
         "request_id": _cut(context.request_id),
     }
+
+
+def _kept(principal: Principal) -> dict[str, Any]:
+    """Return a caller as JSON; the claims of a token may be a mapping that only can be read."""
+    values = {field.name: getattr(principal, field.name) for field in dataclasses.fields(principal)}
+    return {**values, "permissions": list(principal.permissions), "claims": dict(principal.claims)}
 
 
 def _cut(text: str | None) -> str | None:
