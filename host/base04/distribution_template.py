@@ -30,7 +30,9 @@ _SUITES: Final = {
     "services": "ServicesConformance",
     "state": "StateConformance",
 }
-"""The suites that need nothing but managers of hosts without settings."""
+"""The suites that need nothing but managers of hosts."""
+_SETTINGS: Final = {"jwt": '{"managers": {"jwt": {"algorithm": "ES256"}}}, '}
+"""Settings with which a built-in provider has all that it declares: a key set is of keys that are not symmetric."""
 _BY_HAND: Final = (
     " For other roles, begin a role of your own, derive from the contract instead, and offer it from the hook "
     "<role>_providers: see 'Write one' in docs/swap-a-manager.md."
@@ -113,6 +115,7 @@ def replacing(role: str, discovery: Discovery) -> dict[str, Any]:
         "base_module": module,
         "base_class": cls,
         "suite": _SUITES[role],
+        "settings": _SETTINGS.get(role, ""),
         **_another(role),
         "contract": ROLES[role].contract_version,
         "capabilities": repr(set(capabilities)) if capabilities else "",
