@@ -156,6 +156,13 @@ class JWTConformance(DeclaredCapabilities):
         assert ends_at <= payload["exp"] < ends_at + 1
         assert pair["expires_in"] <= 30
 
+    async def test_claims_sources_are_there_for_the_next_instance(self, manager: JWTManager) -> None:
+        async def source(user_id: str, reference: str) -> Mapping[str, Any]:
+            return {}
+
+        await manager.register_claims_source("suite", source)
+        assert manager.claims_sources().get("suite", source) is source  # who is older than 1.2 has none
+
     async def test_claims_source_that_refuses_ends_the_refresh(self, manager: JWTManager) -> None:
         async def source(user_id: str, reference: str) -> Mapping[str, Any]:
             raise InvalidToken("the user has gone")
