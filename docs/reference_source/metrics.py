@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 
 from base04 import AppManager
 from base04.metrics.exposition import HostCollector
-from base04.workers.exposition import together
+from base04.workers.exposition import of_workers
 from base04.workers.messages import Roster
 from reference_source.page import Page, table
 from reference_source.running import asked
 
 Row = tuple[str, str, str, str]
+
+_HEADS: Final = ("name", "type", "labels", "meaning")
 
 
 def page() -> Page:
@@ -27,10 +28,14 @@ def page() -> Page:
 def _lines(families: list[Row], reported: list[tuple[str, str]]) -> Iterator[str]:
     yield "What `GET /metrics` answers, beside the metrics of the process (`process_...`), of Python (`python_...`) and"
     yield from ("those that plugins add: see [metrics](../run.md#metrics).", "", "## Of the host", "")
-    yield from table(("name", "type", "labels", "meaning"), families)
-    yield from ("## Of several workers", "")
-    yield "Where [several workers](../run-several-processes.md) serve, all has the label `worker`, and there is:"
-    yield from ("", *table(("name", "type", "meaning"), _of_workers()))
+    yield from table(_HEADS, families)
+    yield from (
+        "## Of several workers",
+        "",
+        "With several workers each sample has the label `worker`, and there are",
+        "",
+    )
+    yield from table(_HEADS, [_row(family) for family in of_workers((), Roster(1, (), 0))])
     yield from ("## Of managers", "")
     yield "Each number that a manager reports with its health is a `base04_manager` whose label `metric` is its name."
     yield from ("These are those of the built-in managers that run where nothing else is chosen:", "")
@@ -46,14 +51,6 @@ async def _told(app: AppManager, client: httpx2.AsyncClient) -> tuple[list[Row],
     assert latest is not None
     reported = [(f"`{name}`", _names(report["metrics"])) for name, report in sorted(latest["managers"].items())]
     return families, [row for row in reported if row[1]]
-
-
-def _of_workers() -> Iterator[tuple[str, str, str]]:
-    """Yield what is told of workers beside what each tells of itself."""
-    told = together({}, Roster(0, (), 0)).decode()
-    for name, meaning in re.findall(r"^# HELP (\S+) (.*)$", told, re.MULTILINE):
-        (kind,) = re.findall(rf"^# TYPE {name} (\w+)$", told, re.MULTILINE)
-        yield f"`{name}`", kind, meaning
 
 
 def _row(family: Any) -> Row:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import base04.client
-from base04.testing import conformance, pytest_plugin
+from base04.testing import conformance
 from base04.testing.actions import ActionRunner
 from base04.testing.fakes.clock import Clock
 from base04.testing.fakes.controls import Call, Fake
 from base04.testing.fakes.maker import MakeFake
-from base04.testing.fixtures.hosts import ASYNC
+from base04.testing.fixtures.offer import NAMES, Offer
 from base04.testing.hosts import MakeApp
 from base04.testing.http_client import HostClient
 from base04.testing.served import Served
@@ -65,8 +65,11 @@ def testing() -> Page:
 def _testing() -> Iterator[str]:
     yield "[Test a plugin](../test-a-plugin.md) shows how to use all of this. pytest loads the plugin `base04` by"
     yield from ("itself, where Base04 is installed.", "", "## Fixtures", "")
-    made = [*(getattr(pytest_plugin, name) for name in pytest_plugin.__all__), *ASYNC]
-    yield from table(("fixture", "what it is"), sorted((f"`{item.__name__}`", _first_paragraph(item)) for item in made))
+    made = vars(Offer((), lambda item: item).fixtures)
+    yield from table(
+        ("fixture", "what it is"),
+        [(f"`{name}`", _first_paragraph(made[name])) for name in sorted(made) if name in NAMES],
+    )
     yield from ("## What fixtures give", "")
     for shown in (MakeApp, HostClient, Served, ActionRunner, MakeFake, Fake, Call, Clock):
         yield from _class(shown)

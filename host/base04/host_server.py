@@ -89,14 +89,16 @@ class HostServer(uvicorn.Server):
         listeners = [*(sockets or ()), *self._beside.values()]
         async with self._turn:
             pass  # until what is told to accept now does
-        with contextlib.ExitStack() as closing:
-            spare = [closing.enter_context(listener.dup()) for listener in listeners]
-            for server in self.servers:
-                server.close()
-            for listener in listeners:
-                listener.close()
-            late = [connection for listener in spare for connection in _queued(listener)]
-        if not self.force_exit:
+        spare = [listener.dup() for listener in listeners]
+        for server in self.servers:
+            server.close()
+        for listener in listeners:
+            listener.close()
+        late = [connection for listener in spare for connection in _queued(listener)]
+        if self.force_exit:
+            for connection in late:
+                connection.close()
+        else:
             await self._take(late)
         if self._drain is not None and not self.force_exit:
             await self._drain_sockets(self._drain)
@@ -134,14 +136,17 @@ class HostServer(uvicorn.Server):
             _log.error("sockets could not be drained", exc_info=outcome)
 
 
-def _queued(listener: socket.socket) -> Iterator[socket.socket]:
-    """Accept what waits to be accepted: the kernel would reset it when the last process closes the socket."""
+def _queued(listener: socket.socket) -> list[socket.socket]:
+    """Accept what waits to be accepted, and close: the kernel resets what waits when the last process closes.
+
+    At once: what comes in between is lost.
+    """
     listener.setblocking(False)
-    while True:
-        try:
-            yield listener.accept()[0]
-        except OSError:  # nothing waits, or what waited is gone
-            return
+    found = []
+    with listener, contextlib.suppress(OSError):  # nothing waits any more
+        while True:
+            found.append(listener.accept()[0])
+    return found
 
 
 def _without_request(connection: object) -> bool:

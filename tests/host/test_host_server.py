@@ -123,3 +123,51 @@ async def test_no_connection_is_taken_while_sockets_drain() -> None:
         app.released.set()
         assert (await request).status_code == 200
         await task
+
+
+async def test_connection_that_waits_to_be_accepted_is_served() -> None:
+    async def drain() -> None:
+        pass
+
+    app = Application()
+    app.released.set()
+    config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=60)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_server(("127.0.0.1", 0)) as other:
+        server = HostServer(config, 60.0, drain, {2: other})
+        task = asyncio.create_task(server.serve([listener]))
+        await server.listening.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        clients = [socket.create_connection(each.getsockname()) for each in (listener, other)]
+        for client in clients:  # nothing is awaited: the loop has accepted neither
+            client.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await server.shutdown([listener])
+        for client in clients:
+            with client:
+                assert client.recv(1000).startswith(b"HTTP/1.1 200")
+
+
+async def test_connections_of_another_process_are_accepted_while_told() -> None:
+    async def drain() -> None:
+        pass
+
+    async def ask(address: tuple[str, int]) -> int:
+        async with httpx.AsyncClient() as client:
+            return (await client.get(f"http://{address[0]}:{address[1]}")).status_code
+
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        app = Application()
+        app.released.set()
+        config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=60)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = HostServer(config, 60.0, drain, {2: other.dup()})
+            task = asyncio.create_task(server.serve([listener]))
+            await server.listening.wait()
+            for _ in range(2):
+                waiting = asyncio.create_task(ask(other.getsockname()))
+                assert not (await asyncio.wait((waiting,), timeout=0.05))[0]
+                await server.accept_beside({2})
+                assert await waiting == 200
+                await server.accept_beside(set())
+            server.should_exit = True
+            await task

@@ -147,3 +147,4 @@ async def test_rooms_reach_the_sockets_of_all_workers(host: Server) -> None:
         for client in clients.values():
             assert [await client.event() for _ in clients] == [("news", "headline", n) for n in range(len(clients))]
     assert host.stop() == 0
+    assert "is not understood" not in host.stderr.text

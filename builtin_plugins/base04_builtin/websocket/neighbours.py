@@ -108,9 +108,10 @@ class Neighbours:
 
     def heard(self, node: str, message: dict[str, Any]) -> None:
         """Take what another process says."""
-        if message.get("sync") in ("*", self._node):
-            self._snapshot_due = True
-            self._wake.set()
+        if "sync" in message:
+            if message["sync"] in ("*", self._node):  # all hear what is asked of one
+                self._snapshot_due = True
+                self._wake.set()
         elif message.get("bye"):
             self._forget(node)
         else:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 Greet = Callable[[Sequence[str]], None]
 """Called once with what the host says at its start."""
 
-_MOST_SHORT_LIVES: Final = 5
-"""After how many in a row the supervisor gives up, where nobody serves."""
+_MOST_FAILURES: Final = 5
+"""After how many starts in a row that failed, of any worker, the supervisor gives up where nobody serves."""
 
 _NO_PROCESS_S: Final = 5.0
 _MARGIN_S: Final = 15.0
@@ -78,7 +78,8 @@ class Supervisor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._fault: HostError | None = None
         self._serial = self._restarts = 0
-        self._starting = self._signalled = 0
+        self._starting = self._signalled = self._failures = 0
+        self._served = False
         self._converging: Claim | None = None
         self._greeting: asyncio.Future[Sequence[str]] | None = None
         self._greeter: WorkerProcess | None = None
@@ -196,7 +197,8 @@ class Supervisor:
             pause_s = slot.pause_after(worker)
             if not served:
                 await asyncio.shield(worker.exited)
-                if self._cannot_start(slot):
+                self._failures += 1
+                if self._cannot_start():
                     self._give_up(f"No worker can start. Worker {slot.number}: {worker.told()}")
                     return
                 slot.tried.set()
@@ -216,14 +218,11 @@ class Supervisor:
             async with asyncio.timeout(pause_s):
                 await self._stopping.wait()
 
-    def _cannot_start(self, slot: Slot) -> bool:
+    def _cannot_start(self) -> bool:
         """Tell whether nobody serves, and there is no hope that somebody will."""
         if any(other.serving for other in self._slots):
             return False
-        return self._told_nobody_served() or slot.short_lives >= _MOST_SHORT_LIVES
-
-    def _told_nobody_served(self) -> bool:
-        return self._greeting is None and all(not worker.serving.is_set() for worker in self._workers)
+        return not self._served or self._failures >= _MOST_FAILURES
 
     async def _start(self, number: int) -> WorkerProcess:
         self._serial += 1
@@ -277,6 +276,7 @@ class Supervisor:
                 self._admit(worker)
             case messages.Serving():
                 worker.serving.set()
+                self._served, self._failures = True, 0
                 worker.tell(messages.Ask())
                 self._changed.set()
             case messages.Greeting():
