@@ -19,7 +19,7 @@ SAMPLES: Final = CHECKOUT / "sample_plugins"
 
 _FENCE: Final = re.compile(r"^ *```+ *([^`\n]*)\n(.*?)^ *```+$", re.DOTALL | re.MULTILINE)
 
-_EXAMPLES_END: Final = (".py", ".yaml", ".toml", ".mjs", ".conf")
+_EXAMPLES_END: Final = (".py", ".yaml", ".toml", ".ini", ".mjs", ".conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def example_files() -> Iterator[Path]:
     """Yield everything that blocks may be a part of."""
     for folder in (EXAMPLES, SAMPLES):
         for path in sorted(folder.rglob("*")):
-            if path.suffix in (".py", ".yaml", ".toml", ".mjs", ".conf") and not any(
+            if path.suffix in (".py", ".yaml", ".toml", ".ini", ".mjs", ".conf") and not any(
                 part.startswith(".") for part in path.parts
             ):
                 yield path

@@ -34,6 +34,7 @@ class Span:
     scope: str
     began: int
     state: str
+    links: tuple[str, ...]
     resource: dict[str, Any] = field(compare=False)
 
 
@@ -167,6 +168,7 @@ def _spans(body: bytes) -> Iterator[Span]:
                     of_scope.scope.name,
                     span.start_time_unix_nano,
                     span.trace_state,
+                    tuple(link.trace_id.hex() for link in span.links),
                     _attributes(of_resource.resource.attributes),
                 )
 

@@ -54,17 +54,36 @@ def found() -> dict[str, dict[tuple[str, str], set[str]]]:
 def _events(path: Path) -> Iterator[tuple[str, str, set[str]]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
-        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
-            if not isinstance(call.func, ast.Attribute) or call.func.attr not in _LEVELS or not call.args:
-                continue
-            logger = ast.unparse(call.func.value).rpartition(".")[2]
-            if logger not in ("log", "_log", "get_logger()"):
+        aliases = _aliases(function)
+        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call) and node.args):
+            level = _level(call.func) or aliases.get(ast.unparse(call.func))
+            if level is None:
                 continue
             keys = {word.arg for word in call.keywords if word.arg is not None} - {"exc_info"}
             texts = _texts(call.args[0], function, tree)
             assert texts, f"{path}:{call.lineno}: the text of this event cannot be found out"
             for text in texts:
-                yield _LEVELS[call.func.attr], text, keys
+                yield level, text, keys
+
+
+def _level(method: ast.expr) -> str | None:
+    """Return the level of a method of a logger, None for anything else."""
+    if not isinstance(method, ast.Attribute) or method.attr not in _LEVELS:
+        return None
+    logger = ast.unparse(method.value).rpartition(".")[2]
+    return _LEVELS[method.attr] if logger in ("log", "_log", "get_logger()") else None
+
+
+def _aliases(function: ast.FunctionDef | ast.AsyncFunctionDef) -> dict[str, str]:
+    """Return the local names of methods of a logger, as in ``tell = log.debug if told else log.warning``."""
+    found = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute | ast.IfExp):
+            written = [node.value] if isinstance(node.value, ast.Attribute) else [node.value.body, node.value.orelse]
+            levels = [level for level in map(_level, written) if level is not None]
+            for target in node.targets if levels else ():
+                found[ast.unparse(target)] = min(levels, key=_ORDER.index)
+    return found
 
 
 def _texts(written: ast.expr, function: ast.FunctionDef | ast.AsyncFunctionDef, tree: ast.AST) -> set[str]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import httpx2
 
 from base04 import AppManager
 from base04.metrics.exposition import HostCollector
+from base04.workers.exposition import of_workers
+from base04.workers.messages import Roster
 from reference_source.page import Page, table
 from reference_source.running import asked
 
 Row = tuple[str, str, str, str]
+
+_HEADS: Final = ("name", "type", "labels", "meaning")
 
 
 def page() -> Page:
@@ -24,7 +28,14 @@ def page() -> Page:
 def _lines(families: list[Row], reported: list[tuple[str, str]]) -> Iterator[str]:
     yield "What `GET /metrics` answers, beside the metrics of the process (`process_...`), of Python (`python_...`) and"
     yield from ("those that plugins add: see [metrics](../run.md#metrics).", "", "## Of the host", "")
-    yield from table(("name", "type", "labels", "meaning"), families)
+    yield from table(_HEADS, families)
+    yield from (
+        "## Of several workers",
+        "",
+        "With several workers each sample has the label `worker`, and there are",
+        "",
+    )
+    yield from table(_HEADS, [_row(family) for family in of_workers((), Roster(1, (), 0))])
     yield from ("## Of managers", "")
     yield "Each number that a manager reports with its health is a `base04_manager` whose label `metric` is its name."
     yield from ("These are those of the built-in managers that run where nothing else is chosen:", "")

@@ -201,7 +201,8 @@ def metrics(app: AppManager) -> Iterable[Collector]:
     """Add metrics: collectors of ``prometheus_client``, registered nowhere else.
 
     The host calls each implementation once for each generation, and the collectors for every ``GET /metrics``, in a
-    thread. One that raises is reported and left out of that answer. None or an empty iterable adds nothing.
+    thread. One that raises, or takes longer than five seconds, is reported and left out of that answer. None or an
+    empty iterable adds nothing.
     """
 
 

@@ -20,6 +20,7 @@ from base04.selection import InstanceKey
 from base04.settings import HostSettings
 from base04_hookspecs.app import ReloadReport
 from base04_hookspecs.errors import Conflict, ManagerUnavailable, NotFound
+from base04_hookspecs.roles import ROLES
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
@@ -68,7 +69,7 @@ class Changeover:
             plugin = self._find(name)
             if plugin.status in ("disabled", "denied"):
                 return False
-            provided = self._provided_by(name)
+            provided = self._provided_by(name) - self._own_to(name)
             if provided and not swap:
                 raise Conflict(
                     f"The plugin {name!r} provides {_needed(provided, self._app.plan)}. Disable it with `swap` "
@@ -139,6 +140,18 @@ class Changeover:
         newest = self._app.newest
         running = newest.running.values() if newest is not None else ()
         return {item.key for item in running if item.node.choice.candidate.plugin.name == plugin}
+
+    def _own_to(self, plugin: str) -> set[InstanceKey]:
+        """Return what a plugin provides that goes with it: of roles of its own, which nobody else offers or needs."""
+        provided, plan = self._provided_by(plugin), self._app.plan
+        offered = self._app.discovery.candidates
+        return {
+            key
+            for key in provided
+            if key.role not in ROLES
+            and all(candidate.plugin.name == plugin for candidate in offered.get(key.role, ()))
+            and provided.issuperset(plan.dependants(key))
+        }
 
 
 def _refuse_losses(found: Differences, draft: Blueprint, needed: Set[InstanceKey], plan: Plan) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
+from threading import Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from base04.discovery import Discovery, name_slow
+from base04.errors import HostError
 from base04.hook_timings import COLLECT, HookTimings
 from base04.isolation import plugin_code, pressed
 from base04.signatures import fitted
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
     from base04.plugin import Plugin
 
+MOST_ITEMS: Final = 10_000
+"""How many things one hook of one plugin may contribute."""
+
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 _log = structlog.get_logger()
@@ -53,7 +59,8 @@ class Contributions:
 
     ``routes``, ``lifecycle`` steps and ``metrics`` keep the plugin's name, for messages; ``blame`` knows whose the
     others are. Callables take all that the host offers, whatever the plugin's own take. ``not_ready`` has the plugins
-    and hooks that have nothing to give just now, and why.
+    and hooks that have nothing to give just now, and why. ``stuck_collectors`` are the threads of metrics collectors
+    that did not answer in time, by the collectors' ids.
     """
 
     routes: tuple[tuple[str, BaseRoute], ...] = ()
@@ -68,6 +75,7 @@ class Contributions:
     authorize_room: tuple[RoomAuthorizer, ...] = field(default=())
     owners: Mapping[tuple[str, int], Owner] = field(default_factory=dict, compare=False)
     not_ready: tuple[tuple[tuple[str, str], str], ...] = ()
+    stuck_collectors: dict[int, Thread] = field(default_factory=dict, compare=False)
 
     def blame(self, hook: str, item: object, error: BaseException) -> str:
         """Keep what something raised with the plugin that it is of, and return that plugin's name."""
@@ -189,7 +197,9 @@ class _Collector:
         began = time.perf_counter()
         try:
             with plugin_code():
-                items = list(implementation() or ())
+                items = list(islice(implementation() or (), MOST_ITEMS + 1))
+            if len(items) > MOST_ITEMS:
+                raise HostError(f"It gave more than {MOST_ITEMS} things; is its iterable without end?")
         except ManagerUnavailable as error:
             self.not_ready[plugin.name, hook] = str(error)
             return []

@@ -122,6 +122,8 @@ def _unused(blueprint: Blueprint, plan: Plan) -> Iterator[Finding]:
     document = blueprint.settings.document
     for role, settings in blueprint.settings.managers.items():
         written = document.below("managers", role).values
+        if role in blueprint.selection.absent and role not in blueprint.discovery.candidates:
+            yield Finding("warning", f"managers.{role}", f"It has no effect: {blueprint.selection.absent[role]}.")
         if settings.provider == SWITCHED_OFF and (extra := sorted(written.keys() - {"provider"})):
             yield Finding("warning", f"managers.{role}", f"It is switched off, so {', '.join(extra)} has no effect.")
     for key, node in plan.nodes.items():

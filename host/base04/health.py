@@ -52,6 +52,7 @@ class HealthMonitor:
             previous = self._latest
             self._latest = await self.probe()
             _report_changes(previous, self._latest)
+            self._app.succession.slow_calls.name_hanging()
             await asyncio.sleep(self._interval_s)
 
     async def probe(self) -> ApplicationHealth:

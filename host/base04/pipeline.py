@@ -91,6 +91,7 @@ class Pipeline:
         self._record = record
         self._watch = watch
         self._slow_after_s = watch.slow_after_s if watch is not None else math.inf
+        self._under_way = watch.under_way if watch is not None else {}
         self._limits = Limits(managers.get, choices, refused)
         self._calls: dict[str, HandlerCall] = {}
 
@@ -259,6 +260,7 @@ class Pipeline:
         """Call what comes before, and check the arguments again: they may have been replaced."""
         for step in self._before:
             began = time.perf_counter()
+            self._under_way[id(call)] = (call, "before_action", step, began)
             try:
                 await step(call)
             except PASSED_ON:
@@ -269,6 +271,7 @@ class Pipeline:
                 self._blamed("before_action", step, error)
                 raise failed(call, error) from error
             finally:
+                del self._under_way[id(call)]
                 if (seconds := time.perf_counter() - began) > self._slow_after_s:
                     self._was_slow("before_action", step, seconds)
         try:
@@ -339,6 +342,7 @@ class Pipeline:
 
     async def _follow(self, step: AfterAction, call: ActionCall, outcome: ActionOutcome) -> None:
         began = time.perf_counter()
+        self._under_way[id(call)] = (call, "after_action", step, began)
         try:
             await step(call, outcome)
         except BaseException as error:
@@ -353,6 +357,7 @@ class Pipeline:
                 exc_info=error,
             )
         finally:
+            del self._under_way[id(call)]
             if (seconds := time.perf_counter() - began) > self._slow_after_s:
                 self._was_slow("after_action", step, seconds)
 

@@ -60,7 +60,7 @@ def select(discovery: Discovery, settings: HostSettings) -> Selection:
     candidates = discovery.candidates
     _refuse_what_is_no_instance(candidates, discovery, settings)
     choices: dict[InstanceKey, Choice] = {}
-    absent: dict[str, str] = {}
+    absent = {role: _switched_off(discovery) for role in settings.managers if role not in candidates}
     for key, wanted in _instances(candidates, settings):
         offered = candidates[key.role]
         if wanted.provider == SWITCHED_OFF:
@@ -145,6 +145,12 @@ def _failed_plugins(failed: Sequence[Plugin]) -> str:
     return f"\nThese plugins failed and may be what is missing (`base04 plugins` shows their tracebacks):{listed}"
 
 
+def _switched_off(discovery: Discovery) -> str:
+    """Say why a role may be missing that has settings; nothing where all plugins take part."""
+    names = [name for name, plugin in discovery.plugins.items() if plugin.status == "disabled"]
+    return f"no plugin that takes part has this role; switched off: {', '.join(names)}" if names else ""
+
+
 def _refuse_what_is_no_instance(
     candidates: Mapping[str, Sequence[Candidate]], discovery: Discovery, settings: HostSettings
 ) -> None:
@@ -153,6 +159,8 @@ def _refuse_what_is_no_instance(
         if role in candidates:
             continue
         close = difflib.get_close_matches(role, candidates, 1, 0.5)
+        if not close and _switched_off(discovery):
+            continue  # one of them may have the role, and the settings wait for it
         hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(candidates))}."
         message = f"There is no such role; {hint}{_failed_plugins(discovery.failed())}"
         faults.append(SettingsFault(f"managers.{role}", settings.document.place(("managers", role)), message))

@@ -155,9 +155,10 @@ class TelemetrySettings(BaseModel):
 
     It is on where ``enabled`` is true, or where that is not given and there is an ``endpoint``: ``/v1/traces`` and
     ``/v1/logs`` are put behind it. What is not given here is taken from the variables ``OTEL_*``. ``sample_ratio`` is
-    the share of traces that are recorded, of those that begin here; whoever sends a ``traceparent`` has decided. Paths
-    in ``exclude`` have no spans; ``*`` is a wildcard. When the host stops, what has not been delivered is tried to be
-    for ``flush_timeout`` at most.
+    the share of traces that are recorded, of those that begin here; whoever sends a ``traceparent`` has decided, unless
+    ``trust_traceparent`` is false: then each request begins a trace of its own, with a link to the one that was sent.
+    Paths in ``exclude`` have no spans; ``*`` is a wildcard. When the host stops, it tries to deliver what waits for
+    ``flush_timeout`` at most.
     """
 
     model_config = _CONFIG
@@ -167,6 +168,7 @@ class TelemetrySettings(BaseModel):
     headers: dict[str, SecretStr] = Field(default_factory=dict)
     service_name: Annotated[str, Field(min_length=1)] | None = None
     sample_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    trust_traceparent: bool = True
     traces: bool = True
     logs: bool = True
     exclude: tuple[str, ...] = ("/health", "/health/*", "/metrics")

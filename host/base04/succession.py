@@ -48,7 +48,7 @@ class Succession:
         self._announcements = Announcements()
         self._workers = WorkerPool()
         self._slots = Slots()
-        self._slow_calls = SlowCalls()
+        self.slow_calls = SlowCalls()
         self.hook_timings: HookTimings | None = None
         """How long hooks and what they returned have taken, None where that is not asked for."""
 
@@ -121,7 +121,7 @@ class Succession:
             slots=self._slots,
             record=self._recorder(),
             refused=app.counts.refused,
-            watch=PluginWatch(generation.contributions, self._slow_calls, blueprint.settings.plugins.slow_after),
+            watch=PluginWatch(generation.contributions, self.slow_calls, blueprint.settings.plugins.slow_after),
         )
         generation.authentication = Authentication(generation)
         generation.asgi = build_stack(generation, app)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from base04.contributions import Contributions, Owner
 from base04.hook_timings import CALL, HookTimings
+from base04.isolation import pressed
 from base04.signatures import is_async
 
 if TYPE_CHECKING:
@@ -36,7 +37,12 @@ def traced(contributions: Contributions, timings: HookTimings) -> Contributions:
         owner = contributions.owners.get((hook, id(item)))
         if owner is None:
             return item
-        made = _timed(hook, item, functools.partial(timings.add, owner.plugin.name, hook, CALL))
+        try:
+            made = _timed(hook, item, functools.partial(timings.add, owner.plugin.name, hook, CALL))
+        except BaseException as error:
+            if pressed(error):
+                raise
+            return item  # it is not what it should be: whoever uses it says so
         owners[hook, id(made)] = owner
         return made
 
@@ -46,7 +52,8 @@ def traced(contributions: Contributions, timings: HookTimings) -> Contributions:
     def named(hook: str) -> tuple[Any, ...]:
         return tuple((name, watched(hook, item)) for name, item in getattr(contributions, hook))
 
-    changed = {hook: all_of(hook) for hook in (*_CALLABLES, "middleware")} | {hook: named(hook) for hook in _NAMED}
+    changed: dict[str, Any] = {hook: all_of(hook) for hook in (*_CALLABLES, "middleware")}
+    changed |= {hook: named(hook) for hook in _NAMED}
     return dataclasses.replace(contributions, owners=owners, **changed)
 
 

@@ -10,7 +10,7 @@ from docs_kit import EXAMPLES, Block, blocks, example_files, written_pages
 
 ALL = [block for page in written_pages() for block in blocks(page)]
 
-FILES = ("python", "yaml", "toml", "js", "nginx")
+FILES = ("python", "yaml", "toml", "ini", "js", "nginx")
 """Languages whose blocks are verbatim parts of files in ``docs/examples`` or ``sample_plugins``, which tests run."""
 
 SESSIONS = ("console",)

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
-from prometheus_client.registry import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector, CollectorRegistry
 from typer.main import get_command
 
 import base04
@@ -21,6 +22,8 @@ from base04.cli.program import program
 from base04.http.gate import Gate
 from base04.http.stack import host_routes
 from base04.metrics.exposition import HostCollector
+from base04.workers.exposition import of_workers
+from base04.workers.messages import Roster
 from base04_hookspecs import errors
 from docs_kit import DOCS, is_generated, pages
 
@@ -69,6 +72,13 @@ async def test_every_route_is_documented(app: AppManager) -> None:
         assert spoken_of or path.startswith("/docs/page."), f"no page speaks of {path}"
 
 
+def test_every_permission_of_a_route_is_in_the_table_of_the_page() -> None:
+    demanded = {*re.findall(r"^\| `[A-Z]+ [^`]+` \| `([\w.]+)` \|", reference("http.md"), re.MULTILINE)}
+    assert len(demanded) > 8
+    table = HAND["run.md"].partition("| route | permission |")[2].partition("\n\n")[0]
+    assert not [permission for permission in demanded if f"`{permission}`" not in table]
+
+
 async def test_every_route_that_a_page_names_is_there(app: AppManager) -> None:
     there = [
         (method, re.compile(re.escape(path).replace(r"\{\}", "[^?]+") + r"(\?.*)?$")) for method, path in routes(app)
@@ -79,10 +89,18 @@ async def test_every_route_that_a_page_names_is_there(app: AppManager) -> None:
             assert known or path.startswith(OF_PLUGINS), f"docs/{page}: there is no {method} {path}"
 
 
+class OfWorkers(Collector):
+    """What a host with several workers tells beside."""
+
+    def collect(self) -> Iterator[Metric]:
+        yield from of_workers((), Roster(1, (), 0))
+
+
 async def test_every_metric_is_documented(app: AppManager) -> None:
     assert app.newest is not None
     registry = CollectorRegistry(auto_describe=False)
     registry.register(HostCollector(app, app.newest))
+    registry.register(OfWorkers())
     told = {*re.findall(r"^# TYPE (\S+)", generate_latest(registry).decode(), re.MULTILINE)}
     assert len(told) > 10
     listed = {*re.findall(r"^\| `(base04_\w+)`", reference("metrics.md"), re.MULTILINE)}
@@ -156,3 +174,13 @@ def test_every_log_event_is_documented() -> None:
                 r'log(?:ger)?(?:\(\))?\.(?:info|warning|error|exception)\(\s*"([^"]+)"', path.read_text("utf-8")
             ):
                 assert text in listed, f"{path}: {text!r} is not on the page of log events"
+
+
+def test_every_log_event_that_a_page_explains_is_written() -> None:
+    listed = {*re.findall(r"^\| \w+ \| ([^|]*) \|", reference("log-events.md"), re.MULTILINE)}
+    explained = []
+    for text in HAND.values():
+        for table in re.findall(r"^\| what the log says \|.*?(?=\n\n)", text, re.MULTILINE | re.DOTALL):
+            explained += re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(explained) > 5
+    assert not [event for event in explained if event not in listed]

@@ -95,7 +95,8 @@ def _pip(words: list[str]) -> None:
         else:
             name, _, wanted = word.rstrip("]").partition("[")
             assert {*filter(None, wanted.split(","))} <= extras.keys(), f"{word}: there is no such extra"
-            assert (CHECKOUT / name).exists() or name in ("base04", "pip", "tox"), f"{name} is not there"
+            known = {re.split(r"[^\w-]", item)[0] for group in groups.values() for item in group}
+            assert (CHECKOUT / name).exists() or name in {"base04", "pip", "tox", *known}, f"{name} is not there"
 
 
 def _python(words: list[str]) -> None:

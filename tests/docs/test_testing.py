@@ -28,11 +28,10 @@ def test_tests_of_the_page_pass(tmp_path: Path, mode: str) -> None:
 
 
 def test_page_names_every_fixture() -> None:
-    from base04.testing import pytest_plugin
     from base04.testing.fixtures.fakes import ROLES
-    from base04.testing.fixtures.hosts import ASYNC
+    from base04.testing.fixtures.offer import NAMES
 
     page = (DOCS / "test-a-plugin.md").read_text(encoding="utf-8")
-    names = {*pytest_plugin.__all__, *(function.__name__ for function in ASYNC)} - {f"fake_{role}" for role in ROLES}
+    names = {*NAMES} - {f"fake_{role}" for role in ROLES}
     missing = [name for name in sorted(names) if f"`{name}`" not in page and f"`{name}(" not in page]
     assert missing == []

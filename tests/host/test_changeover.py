@@ -10,14 +10,18 @@ from typing import Any, cast
 
 import httpx2 as httpx
 import pytest
+import yaml
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
 
 from base04.app_manager import AppManager
 from base04.control_socket import LocalCaller
 from base04_builtin.services.inprocess import InProcessServicesManager
-from base04_hookspecs import Provider, hookimpl
+from base04_builtin.services.settings import InProcessServicesSettings
+from base04_hookspecs import HealthReport, Provider, health_report, hookimpl
 from base04_hookspecs.errors import Conflict, NotFound
+from base04_hookspecs.manager import Manager
+from base04_hookspecs.settings import ManagerSettings
 from host_kit import Site, until, write_module
 
 PLUGIN = """
@@ -139,6 +143,67 @@ async def test_plugin_of_a_running_manager_goes_only_with_swap(tmp_path: Path) -
         slow.go_on.set()
         assert (await request).text == "done"
         await until(lambda: not app.succession.retired(app.generation))
+
+
+class FlagsSettings(ManagerSettings):
+    value: int = 0
+
+
+class Flags(Manager):
+    role = "flags"
+
+    def __init__(self, settings: FlagsSettings) -> None:
+        self.value = settings.value
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def stop(self) -> None:
+        """Nothing to do."""
+
+    async def health_check(self) -> HealthReport:
+        return health_report("healthy")
+
+
+class WithFlags:
+    @hookimpl
+    def extra_providers(self) -> list[Provider]:
+        return [Provider("memory", Flags, role="flags", default=True)]
+
+
+class NeedsFlags:
+    @hookimpl
+    def services_providers(self) -> list[Provider]:
+        return [Provider("flagged", FlaggedServices)]
+
+
+class FlaggedServices(InProcessServicesManager):
+    def __init__(self, settings: InProcessServicesSettings, flags: Flags) -> None:
+        super().__init__(settings)
+
+
+async def test_role_of_its_own_goes_with_its_plugin_and_settings_wait_for_it(tmp_path: Path) -> None:
+    settings = settings_file(tmp_path)
+    document = yaml.safe_load(settings.read_text()) or {}
+    settings.write_text(
+        yaml.safe_dump({**document, "managers": {**document.get("managers", {}), "flags": {"value": 7}}})
+    )
+    async with AppManager(settings, plugins=[("flags", WithFlags())]) as app:
+        assert await app.disable_plugin("flags")
+        with pytest.raises(NotFound, match="switched off: flags"):
+            app.get_manager("flags")
+    async with AppManager(settings, plugins=[("flags", WithFlags())]) as app:
+        assert await app.enable_plugin("flags")
+        flags = app.get_manager("flags")
+        assert isinstance(flags, Flags)
+        assert flags.value == 7
+
+
+async def test_role_of_its_own_stays_where_others_need_it(tmp_path: Path) -> None:
+    plugins = [("flags", WithFlags()), ("needy", NeedsFlags())]
+    async with AppManager(settings_file(tmp_path), plugins=plugins) as app:
+        with pytest.raises(Conflict, match=r"provides flags \(needed by services\)"):
+            await app.disable_plugin("flags")
 
 
 async def test_only_provider_of_a_role_cannot_go(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2 as httpx
@@ -17,6 +19,7 @@ from prometheus_client.registry import Collector
 import otlp_kit
 from base04.app_manager import AppManager
 from base04.metrics.counts import OTHERS, Counts
+from base04.metrics.exposition import exposition
 from base04_hookspecs import hookimpl
 from host_kit import until
 
@@ -160,3 +163,39 @@ def test_names_that_clients_make_up_take_bounded_room(number: int) -> None:
         assert counts.actions[OTHERS, "failed"].total == number - 5_000
     assert counts.requests.keys() == {("other", OTHERS, 405)}, "no client makes a label up"
     assert counts.requests["other", OTHERS, 405].buckets[-1] == number
+
+
+class Hanging(Collector):
+    def __init__(self) -> None:
+        self.asked = 0
+        self.release = threading.Event()
+
+    def collect(self) -> Iterable[Metric]:
+        self.asked += 1
+        self.release.wait()
+        yield GaugeMetricFamily("late_metres", "How high the water is at last.", 2.5)
+
+
+async def test_collector_that_hangs_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("base04.metrics.plugin_collectors.PATIENCE_S", 0.05)
+    hanging = Hanging()
+
+    @hookimpl
+    def metrics() -> list[Collector]:
+        return [hanging, Tide()]
+
+    settings = {"data_dir": str(tmp_path / "data"), "plugins": {"autoload": False}}
+    async with AppManager(settings, plugins=[("harbour", SimpleNamespace(metrics=metrics))]) as app:
+        for _ in range(40):  # more than there are threads for what blocks
+            text = await asyncio.to_thread(exposition, app, app.generation)
+            assert b"tide_metres 1.5" in text
+            assert b"late_metres" not in text
+        assert hanging.asked == 1
+        [module] = [item for item in app.list_plugins() if item["name"] == "harbour"]
+        assert [fault["part"] for fault in module["faults"]] == ["metrics Hanging"]
+        assert "did not answer within 0.05 s" in module["faults"][0]["reason"]
+        hanging.release.set()
+        await until(
+            lambda: not any(thread.is_alive() for thread in app.generation.contributions.stuck_collectors.values())
+        )
+        assert b"late_metres 2.5" in await asyncio.to_thread(exposition, app, app.generation)

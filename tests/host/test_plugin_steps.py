@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -326,6 +327,23 @@ async def test_step_that_takes_long_is_named_while_it_does(tmp_path: Path, monke
     told = [entry for entry in logs if entry["event"].startswith("a plugin t")]
     assert {(entry["plugin"], entry["stage"]) for entry in told} >= {("acme", "startup")}
     assert any(entry["event"] == "a plugin that took long has ended" for entry in told)
+
+
+async def test_step_that_blocks_the_loop_is_named_while_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("base04.watchdog.SLOW_S", 0.01)
+    with capture_logs() as logs:
+
+        async def blocking(_: Any) -> None:
+            give_up = time.monotonic() + 30
+            while not any(entry["event"].endswith("has not ended") for entry in logs):
+                assert time.monotonic() < give_up
+                time.sleep(0.001)  # noqa: ASYNC251 - that is what it is about
+
+        async with host(tmp_path, acme=offering(startup=[blocking])) as app:
+            assert not faults(app)
+    assert any(entry["event"] == "a plugin that took long has ended" for entry in logs)
 
 
 # Loading

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +18,10 @@ from structlog.testing import capture_logs
 from base04 import plugin_watch
 from base04.app_manager import AppManager
 from base04.control_socket import LocalCaller
+from base04.metrics.exposition import exposition
 from base04.signatures import is_async
 from base04_hookspecs import hookimpl
-from host_kit import only
+from host_kit import only, until
 
 
 class Signing:
@@ -198,3 +200,62 @@ async def test_callable_that_is_slow_is_named_once_in_a_while(tmp_path: Path, mo
     before = [entry for entry in slow if entry["part"] == "before_action Office.before"]
     assert [(entry["plugin"], entry["slow_since"]) for entry in before] == [("office", 0), ("office", 2)]
     assert {entry["part"] for entry in slow} == {"before_action Office.before", "after_action Office.after"}
+
+
+async def test_callable_that_hangs_is_named_while_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("base04.watchdog.SLOW_S", 0.0)
+    go_on = asyncio.Event()
+
+    class Hanging(Office):
+        async def before(self, call: Any) -> None:
+            await go_on.wait()
+
+    office = Hanging()
+    settings = host(tmp_path, office).settings
+    app = AppManager({**settings.document.values, "server": {"health_interval": 0.01}}, plugins=[("office", office)])
+    with capture_logs() as logs:
+
+        def named() -> list[Any]:
+            return [item for item in logs if item["event"] == "a callable of a plugin takes long and has not ended"]
+
+        async with app:
+            run = asyncio.create_task(app.run_action("office.say", {"word": "hi"}))
+            await until(named)
+            latest = app.health.latest
+            await until(lambda: app.health.latest is not latest)
+            go_on.set()
+            assert await run == "hi"
+    [entry] = [item for item in named() if item["part"].startswith("before_action ")]
+    assert (entry["plugin"], entry["action"]) == ("office", "office.say")
+
+
+class Strange:
+    """What no hook should give; looking at it raises."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(f"there is no {name}")
+
+    def __repr__(self) -> str:
+        raise LookupError("it cannot be shown")
+
+
+@pytest.mark.parametrize("trace", [True, False])
+async def test_what_is_not_what_it_should_be_keeps_no_host_from_starting(tmp_path: Path, trace: bool) -> None:
+    hooks = ["routes", "middleware", "metrics", "authenticate", "before_action", "after_action", "audit_event"]
+    hooks += ["authorize_room", "startup", "shutdown"]
+
+    def giving(hook: str) -> Any:
+        @hookimpl(specname=hook)
+        def implementation() -> Iterable[Any]:
+            return itertools.repeat(None) if hook == "shutdown" else [7, Strange()]
+
+        return implementation
+
+    strange = SimpleNamespace(**{f"give_{hook}": giving(hook) for hook in hooks})
+    settings = only(tmp_path)
+    settings["plugins"] = {**settings["plugins"], "trace_hooks": trace}
+    async with AppManager(settings, plugins=[("strange", strange)]) as app:
+        exposition(app, app.generation)
+        [module] = [item for item in app.list_plugins() if item["name"] == "strange"]
+    told = {fault["part"].split()[-1 if fault["part"].startswith("hook ") else 0] for fault in module["faults"]}
+    assert told == set(hooks)

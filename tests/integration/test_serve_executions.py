@@ -161,6 +161,20 @@ def test_stream_of_events_ends_when_the_host_stops(serve: Serve, folder: Path) -
     assert server.wait() == 0
 
 
+def test_caller_with_a_token_runs_in_the_background_and_sees_it_end(serve: Serve, folder: Path) -> None:
+    server = serve(folder, settings=SETTINGS)
+    write(folder / "a.go", "")
+    with server.admin() as admin:
+        token = admin.post("/auth/token").json()["access_token"]
+    with server.client() as client:
+        client.headers["authorization"] = f"Bearer {token}"
+        begun = client.post("/actions/jobs.copy", json={"name": "a"}, headers={"prefer": "respond-async, wait=20"})
+        assert (begun.status_code, begun.json()) == (200, 1), begun.text
+        (listed,) = client.get("/executions?mode=background").json()["executions"]
+        assert (listed["user_id"], listed["status"]) == ("admin", "succeeded")
+    assert server.stop() == 0
+
+
 def test_user_hears_of_their_executions_over_a_websocket(serve: Serve, folder: Path) -> None:
     server = serve(settings=SETTINGS)
     with server.admin() as client:

@@ -472,3 +472,14 @@ def test_doctor_tells_everything_at_once(tmp_path: Path) -> None:
     ):
         assert any(part in line for line in told), f"{part!r} is not in {told}"
     assert "short" not in done.stdout
+
+
+# Ctrl-C is nobody's fault
+
+
+def test_interrupt_of_whoever_runs_a_command_is_obeyed(tmp_path: Path) -> None:
+    source = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    install(tmp_path / "site", "acme-pressed", plugins={"pressed": "acme_pressed"}, files={"acme_pressed.py": source})
+    done = run_base04("plugins", cwd=tmp_path, site=tmp_path / "site")
+    assert done.returncode == 130
+    assert "pressed" not in done.stdout

@@ -50,8 +50,11 @@ HEAD = """
 
     sys.path.insert(0, {tests!r})
 
+    import redis_kit
     import test_fakes_conformance as honest
+    import websocket_kit
     import pytest
+    from base04.testing.conformance.websocket_shared import SharedWebSocketConformance
     from base04_hookspecs.errors import NotSupported
 
     ALWAYS = 1_000_000
@@ -226,8 +229,45 @@ LIES = """
 
     TestSocketClaimsPresence = says(Silent, socket, "test_who_joins_hears_who_is_there")
 
+    class TwoThatShareNothing(SharedWebSocketConformance):
+        @pytest.fixture
+        async def sites(self):
+            jwt = websocket_kit.TableJWT()
+            async with websocket_kit.site(jwt) as one, websocket_kit.site(jwt) as two:
+                yield one, two
+
+        @pytest.fixture
+        def manager(self, sites):
+            return sites[0].manager
+
+        @pytest.fixture
+        def other_manager(self, sites):
+            return sites[1].manager
+
+        @pytest.fixture
+        def connect(self, sites):
+            return sites[0].connect
+
+        @pytest.fixture
+        def connect_there(self, sites):
+            return sites[1].connect
+
+
+    class TwoOnOneServer(TwoThatShareNothing):
+        @pytest.fixture
+        async def sites(self, redis_url):
+            jwt = websocket_kit.TableJWT()
+            async with redis_kit.started(redis_url) as first, redis_kit.started(redis_url) as second:
+                async with websocket_kit.site(jwt, first) as one, websocket_kit.site(jwt, second) as two:
+                    yield one, two
+
+
+    CROSS = "test_events_cross_processes_if_declared"
+    TestSocketClaimsShared = says(TwoThatShareNothing, socket, CROSS)
+
     # What is there and not declared
 
+    TestSocketHidesShared = says(TwoOnOneServer, socket - {"shared"}, CROSS)
     TestDatabaseHidesSql = says(Database, database - {"sql"}, "test_sql_is_there_if_declared")
     TestDatabaseHidesTransactions = says(
         Database, database - {"transactions"}, "test_rows_change_together_if_declared"
@@ -313,7 +353,6 @@ LIES = """
 
 UNTESTED = {
     ("vault", "versions"): "the contract has no way to old values",
-    ("websocket", "shared"): "a suite of its own, SharedWebSocketConformance, has a second process",
     ("jwt", "jwks"): "hidden: the embedded provider has public keys only where settings ask for key pairs",
     ("rate_limiter", "exact"): "hidden: no embedded provider is exact; a sample plugin is",
 }

@@ -103,6 +103,24 @@ def test_fixtures_work_with_pytest_asyncio_in_strict_mode(project: Project) -> N
     assert (done.status, done.counts) == (0, {"passed": 5}), done.text
 
 
+def test_fixtures_work_on_one_event_loop_for_all_tests(project: Project) -> None:
+    scopes = "asyncio_default_fixture_loop_scope = session\nasyncio_default_test_loop_scope = session\n"
+    project.write("pytest.ini", f"[pytest]\nasyncio_mode = auto\nfilterwarnings = error\n{scopes}")
+    project.write("bad.py", STOPS)
+    later = """
+    async def test_leak(make_app):
+        from bad import Leaking
+        await make_app(plugins=[("leaking", Leaking())])
+
+    async def test_next_one_is_clean(app):
+        test_next_one_is_clean.own = __import__("asyncio").create_task(__import__("asyncio").sleep(3600))
+    """
+    project.write("test_it.py", USES.format(imports="", mark="") + later)
+    done = project.run()
+    assert done.counts == {"passed": 7, "error": 1}, done.text
+    assert done.text.count("(task 'my leak')") >= 1
+
+
 def test_fixtures_work_with_anyio(project: Project) -> None:
     project.write("pytest.ini", "[pytest]\nfilterwarnings = error\n")
     backend = "@pytest.fixture\n    def anyio_backend():\n        return 'asyncio'\n"
@@ -365,6 +383,41 @@ def test_fixtures_of_the_project_take_the_place_of_the_plugins(project: Project)
     )
     done = project.run()
     assert (done.status, done.counts) == (0, {"passed": 1}), done.text
+
+
+def test_fixtures_of_other_plugins_stay_theirs(project: Project, tmp_path: Path) -> None:
+    project.write(
+        "site/flasky.py",
+        """
+        import pytest
+
+        @pytest.fixture
+        def client():
+            return "theirs"
+
+        @pytest.fixture(name="clock")
+        def some_clock():
+            return "theirs too"
+        """,
+    )
+    for name in ("a-flasky", "z-flasky"):  # whichever comes first
+        info = f"site/{name.replace('-', '_')}-1.0.dist-info"
+        project.write(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        project.write(f"{info}/entry_points.txt", f"[pytest11]\n{name} = flasky\n" if name[0] == "a" else "")
+    project.write(
+        "test_it.py",
+        """
+        async def test_both(client, clock, app, make_app):
+            assert (client, clock) == ("theirs", "theirs too")
+            assert app.is_initialized()
+
+        def test_what_needs_theirs_is_left_out(admin_client): ...
+        """,
+    )
+    done = project.run("-v", environ={"PYTHONPATH": str(tmp_path / "site")})
+    assert done.counts == {"passed": 1, "error": 1}, done.text
+    assert "fixture 'admin_client' not found" in done.text
+    assert "base04: the fixtures clock, make_fake, " in done.text
 
 
 def test_host_is_served_on_a_port(project: Project) -> None:

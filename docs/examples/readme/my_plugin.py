@@ -5,4 +5,4 @@ from base04_hookspecs import Provider, hookimpl
 
 @hookimpl
 def redis_providers() -> Iterable[Provider]:
-    yield Provider("mine", "my_plugin.cache:MyRedisManager")
+    yield Provider("mine", "my_plugin.cache:MyRedisManager", contract="1.1")

@@ -64,7 +64,7 @@ def queued_row(action: Action, args: Mapping[str, Any], context: RequestContext)
         **_who(context),
         "created_at": now,
         "arguments": orjson.dumps(kept).decode(),
-        "principal": dataclasses.asdict(context.principal),
+        "principal": _kept(context.principal),
         "priority": action.policy.priority,
         "attempt": 1,
         "idempotent": action.policy.idempotent,
@@ -142,6 +142,12 @@ def _who(context: RequestContext) -> dict[str, Any]:
         "source": context.source,
         "request_id": _cut(context.request_id),
     }
+
+
+def _kept(principal: Principal) -> dict[str, Any]:
+    """Return a caller as JSON; the claims of a token may be a mapping that only can be read."""
+    values = {field.name: getattr(principal, field.name) for field in dataclasses.fields(principal)}
+    return {**values, "permissions": list(principal.permissions), "claims": dict(principal.claims)}
 
 
 def _cut(text: str | None) -> str | None:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
 from base04.contributions import Contributions
+from base04.errors import HostError
 from base04.isolation import pressed
 
 _HOST: Final = "Base04"
@@ -32,7 +34,10 @@ class PluginRoutes:
         answered: dict[str, set[str]] = {}
         for plugin, route in contributions.routes:
             if not isinstance(route, BaseRoute):
-                _log.error("a plugin's route is refused, it is not a Starlette route", plugin=plugin, route=repr(route))
+                contributions.blame("routes", route, HostError(f"{_shown(route)} is not a Starlette route."))
+                _log.error(
+                    "a plugin's route is refused, it is not a Starlette route", plugin=plugin, route=_shown(route)
+                )
                 continue
             path = getattr(route, "path", None)  # a Host route has none, and takes no path
             owner = None if path is None else taken.get(path) or (_HOST if _covered(path, own) else None)
@@ -40,6 +45,7 @@ class PluginRoutes:
             if owner == f"plugin {plugin}" and methods and path is not None and methods.isdisjoint(answered[path]):
                 owner = None  # another method of its own path
             if owner is not None:
+                contributions.blame("routes", route, HostError(f"The path {path!r} is taken by {owner}."))
                 _log.error("a plugin's route is refused, its path is taken", plugin=plugin, path=path, owner=owner)
                 continue
             if path is not None:
@@ -72,6 +78,8 @@ class PluginMiddleware:
         self.app = app
         for item in reversed(contributions.middleware):
             try:
+                if not isinstance(item, Middleware):
+                    raise HostError(f"{_shown(item)} is not a starlette.middleware.Middleware.")
                 made = item.cls(self.app, *item.args, **item.kwargs)
                 if not callable(made):
                     raise TypeError(f"It made {made!r}, which is no ASGI application.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, generate_latest
@@ -20,10 +20,10 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from base04.metrics.counts import BUCKETS_S, Durations
+from base04.metrics.plugin_collectors import collected
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
-    from base04.contributions import Contributions
     from base04.generation import Generation
 
 _STATUS: Final = {"healthy": 1.0, "degraded": 0.5, "unhealthy": 0.0}
@@ -143,17 +143,5 @@ def exposition(app: AppManager, generation: Generation) -> bytes:
     PlatformCollector(registry=registry)
     written = [generate_latest(registry)]
     for plugin, collector in generation.contributions.metrics:
-        written.append(_of_plugin(plugin, collector, generation.contributions))
+        written.append(collected(plugin, collector, generation.contributions))
     return b"".join(written)
-
-
-def _of_plugin(plugin: str, collector: Any, contributions: Contributions) -> bytes:
-    """Return what a plugin adds; one that fails is reported, and adds nothing."""
-    registry = CollectorRegistry(auto_describe=False)
-    try:
-        registry.register(collector)
-        return bytes(generate_latest(registry))
-    except BaseException as error:  # noqa: BLE001 - what a plugin brings never hides what the others tell; it is reported
-        contributions.blame("metrics", collector, error)
-        _log.exception("the metrics of a plugin are left out", plugin=plugin)
-        return b""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Link, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,26 +23,35 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 256
 _ACTIONS: Final = "/actions/"
+_TRACE_FIELDS: Final = (b"traceparent", b"tracestate")
 _PROPAGATOR: Final = TraceContextTextMapPropagator()
 
 
 class TracedFrame(Frame):
     """The outermost layer, with a span around each request. Messages of sockets have none: their actions do."""
 
-    def __init__(self, app: ASGIApp, manager: AppManager, *, tracer: Tracer, exclude: Iterable[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, manager: AppManager, *, tracer: Tracer, exclude: Iterable[str], trusting: bool
+    ) -> None:
         super().__init__(app, manager)
         self._tracer = tracer
+        self._trusting = trusting
         self._excluded = re.compile("|".join(map(translate, exclude)) or r"\Zx")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or connection."""
+        context = _context_of(scope)
+        links: tuple[Link, ...] = ()
+        if not self._trusting:
+            context, links = None, _links_to(context)
+            scope["headers"] = [field for field in scope["headers"] if field[0] not in _TRACE_FIELDS]
         if scope["type"] != "http" or self._excluded.match(path_below_root(scope)):
             await super().__call__(scope, receive, send)
             return
         method = scope["method"] if scope["method"] in KNOWN_METHODS else "HTTP"
         answer = _Answer(send)
-        context = _context_of(scope)
-        with PresentSpan(self._tracer, method, _asked(scope), kind=SpanKind.SERVER, context=context) as present:
+        server = SpanKind.SERVER
+        with PresentSpan(self._tracer, method, _asked(scope), kind=server, context=context, links=links) as present:
             try:
                 await super().__call__(scope, receive, answer.send)
             finally:
@@ -73,12 +82,13 @@ def _context_of(scope: Scope) -> Context | None:
     """Return the context that a request brings, None for the present one: of whoever traces around this host."""
     if trace.get_current_span().get_span_context().is_valid:
         return None
-    brought = {
-        name.decode(): value.decode("latin-1")
-        for name, value in scope["headers"]
-        if name == b"traceparent" or name == b"tracestate"
-    }
-    return _PROPAGATOR.extract(brought) if brought else None
+    brought = {name.decode(): value.decode("latin-1") for name, value in scope["headers"] if name in _TRACE_FIELDS}
+    context = _PROPAGATOR.extract(brought) if brought else None
+    return context if trace.get_current_span(context).get_span_context().is_valid else None
+
+
+def _links_to(context: Context | None) -> tuple[Link, ...]:
+    return () if context is None else (Link(trace.get_current_span(context).get_span_context()),)
 
 
 def _asked(scope: Scope) -> dict[str, str | int]:

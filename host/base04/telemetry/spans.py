@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags, Tracer
 
 from base04.telemetry.origin import TraceParent, current_traceparent
 from base04_hookspecs.errors import (
@@ -85,9 +85,10 @@ class PresentSpan:
         *,
         kind: SpanKind = SpanKind.INTERNAL,
         context: Context | None = None,
+        links: Sequence[Link] = (),
     ) -> None:
         self.span = tracer.start_span(
-            name, context, kind, attributes, record_exception=False, set_status_on_exception=False
+            name, context, kind, attributes, links, record_exception=False, set_status_on_exception=False
         )
 
     def __enter__(self) -> Self:

@@ -77,7 +77,10 @@ class Telemetry:
         """Make the outermost layer, which traces requests; a plain one likewise."""
         if not self._traced:
             return Frame(app, manager)
-        return TracedFrame(app, manager, tracer=self._tracer, exclude=self._settings.exclude)
+        settings = self._settings
+        return TracedFrame(
+            app, manager, tracer=self._tracer, exclude=settings.exclude, trusting=settings.trust_traceparent
+        )
 
     def start(self) -> None:
         """Begin to send; plugins that ask OpenTelemetry for a tracer get one that sends too.

@@ -10,56 +10,38 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from base04.testing.actions import action_folders, action_plugins, action_settings, actions
-from base04.testing.fixtures.fakes import clock, clock_packages, fake_settings
-from base04.testing.fixtures.hosts import app_plugins, app_settings, async_fixtures, blocking_app, refused_fixtures
-from base04.testing.fixtures.servers import (
-    ferretdb_server,
-    postgres_database,
-    postgres_server,
-    redis_server,
-    redis_url,
-    vault_server,
-)
+from base04.testing.fixtures.offer import Offer
 from base04.testing.forgotten import running_hosts, stop_forgotten
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
-__all__ = [
-    "action_folders",
-    "action_plugins",
-    "action_settings",
-    "actions",
-    "app_plugins",
-    "app_settings",
-    "blocking_app",
-    "clock",
-    "clock_packages",
-    "fake_settings",
-    "ferretdb_server",
-    "postgres_database",
-    "postgres_server",
-    "redis_server",
-    "redis_url",
-    "vault_server",
-]
-
+_left_out: Final = pytest.StashKey[list[str]]()
 _begun: Final = pytest.StashKey[frozenset["AppManager"]]()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the async fixtures with whatever runs async fixtures in this run."""
+    """Offer the fixtures, those that are async made by whatever runs async fixtures in this run."""
     manager = config.pluginmanager
+    decorate: Any = None
     if any(manager.hasplugin(name) for name in ("asyncio", "pytest_asyncio", "pytest_asyncio.plugin")):
         import pytest_asyncio
 
-        fixtures = async_fixtures(pytest_asyncio.fixture)
+        decorate = pytest_asyncio.fixture
     elif any(manager.hasplugin(name) for name in ("anyio", "anyio.pytest_plugin")):
-        fixtures = async_fixtures(pytest.fixture)
-    else:
-        fixtures = refused_fixtures()
-    manager.register(fixtures, "base04-hosts")
+        decorate = pytest.fixture
+    offer = Offer(manager.get_plugins(), decorate)
+    config.stash[_left_out] = offer.left_out
+    manager.register(offer.fixtures, "base04-fixtures")
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Tell which fixtures are left to other plugins."""
+    left_out = config.stash[_left_out]
+    if not left_out:
+        return []
+    return [f"base04: the fixtures {', '.join(left_out)} are left to other plugins, or need what is"]
 
 
 @pytest.hookimpl(wrapper=True)

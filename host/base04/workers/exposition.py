@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 import structlog
@@ -43,19 +43,21 @@ class _Families(Collector):
                     family.name, Metric(family.name, family.documentation, family.type, family.unit)
                 )
                 known.samples += [_labelled(sample, number) for sample in family.samples]
-        return [*families.values(), *self._of_workers()]
+        return [*families.values(), *of_workers(self._texts.keys(), self._roster)]
 
-    def _of_workers(self) -> Iterator[Metric]:
-        up = GaugeMetricFamily("base04_worker_up", "1 where a worker serves and has told its metrics.", labels=(LABEL,))
-        revision = GaugeMetricFamily("base04_worker_revision", "The revision that a worker serves.", labels=(LABEL,))
-        for peer in self._roster.peers:
-            number = peer.report["worker"]
-            up.add_metric((str(number),), peer.report["status"] == "serving" and number in self._texts)
-            revision.add_metric((str(number),), peer.report["revision"])
-        yield up
-        yield revision
-        yield GaugeMetricFamily("base04_revision", "The revision that all workers should serve.", self._roster.revision)
-        yield CounterMetricFamily("base04_worker_restarts", "Workers that were replaced.", self._roster.restarts)
+
+def of_workers(heard: Collection[int], roster: messages.Roster) -> Iterator[Metric]:
+    """Yield what a host tells of its workers; ``heard`` are those that have told their metrics."""
+    up = GaugeMetricFamily("base04_worker_up", "1 where a worker serves and has told its metrics.", labels=(LABEL,))
+    revision = GaugeMetricFamily("base04_worker_revision", "The revision that a worker serves.", labels=(LABEL,))
+    for peer in roster.peers:
+        number = peer.report["worker"]
+        up.add_metric((str(number),), peer.report["status"] == "serving" and number in heard)
+        revision.add_metric((str(number),), peer.report["revision"])
+    yield up
+    yield revision
+    yield GaugeMetricFamily("base04_revision", "The revision that all workers should serve.", roster.revision)
+    yield CounterMetricFamily("base04_worker_restarts", "Workers that were replaced.", roster.restarts)
 
 
 def _parsed(number: int, text: bytes) -> list[Metric]:

@@ -18,10 +18,15 @@ _PROGRAM: Final = str(Path(sys.executable).with_name("base04"))
 _TIMEOUT_S: Final = 60.0
 
 _VISITS: Final = '''
+import os
 from collections.abc import Iterable
 from typing import Any
 from base04_hookspecs import hookimpl
 from base04_hookspecs.redis import RedisManager
+
+async def where() -> int:
+    """Tell which process answers."""
+    return os.getpid()
 
 async def visit(name: str, redis: RedisManager) -> int:
     """Count a visit."""
@@ -31,7 +36,7 @@ async def visit(name: str, redis: RedisManager) -> int:
 def action_packs() -> Iterable[dict[str, Any]]:
     """Define the pack."""
     action = {"handler": visit, "parameters": {"name": {"type": "string"}}, "required": ["name"]}
-    yield {"pack": "visits", "version": "1.0.0", "actions": {"visit": action}}
+    yield {"pack": "visits", "version": "1.0.0", "actions": {"visit": action, "where": {"handler": where}}}
 '''
 
 

@@ -133,3 +133,16 @@ def test_reload_moves_over_without_losing_anything(tmp_path: Path) -> None:
             report = client.post("/reload").raise_for_status().json()
             assert "redis" in report["renewed"]
             assert client.post("/actions/visits.visit", json={"name": "eve"}).json() == 2
+
+
+def test_workers_of_one_host_share_the_store(tmp_path: Path) -> None:
+    with LmdbHost(tmp_path / "one", tmp_path, server={"workers": 2}) as host:
+        key = host.run("keys", "create", "--user", "ada", "--permission", "*")
+        counts: list[int] = []
+        processes: set[int] = set()
+        while len(processes) < 2:
+            assert len(counts) < 1000
+            with host.client(key) as client:  # a connection of its own, so that either may answer
+                processes.add(client.post("/actions/visits.where").raise_for_status().json())
+                counts.append(client.post("/actions/visits.visit", json={"name": "ada"}).raise_for_status().json())
+    assert counts == list(range(1, len(counts) + 1))

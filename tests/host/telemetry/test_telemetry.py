@@ -76,6 +76,21 @@ async def test_requests_are_parts_of_the_trace_around_the_host(tmp_path: Path, c
     assert served.attributes["user_agent.original"].startswith("python-httpx")
 
 
+async def test_traceparent_of_strangers_decides_nothing(tmp_path: Path, collector: Collector) -> None:
+    sent = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "a=b"}
+    strict = {"endpoint": collector.url, "logs": False, "trust_traceparent": False}
+    async with client_of(tmp_path, **strict, sample_ratio=0.0) as client:
+        await client.get("/items/1", headers=sent)
+    assert collector.spans == []
+    async with client_of(tmp_path, **strict) as client:
+        await client.get("/items/1", headers=sent)
+        await client.get("/items/2", headers={"traceparent": "00-nonsense"})
+    first, second = (span for span in collector.spans if span.kind == "server")
+    assert (first.parent_id, first.state, first.links) == ("", "", ("4bf92f3577b34da6a3ce929d0e0e4736",))
+    assert first.trace_id not in first.links
+    assert second.links == ()
+
+
 async def test_request_that_fails_is_an_error_without_its_message(tmp_path: Path, collector: Collector) -> None:
     async with client_of(tmp_path, endpoint=collector.url, logs=False) as client:
         assert (await client.get("/break")).status_code == 500

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from typing import ClassVar
+
+import pytest
 
 from base04.testing.conformance.websocket_client import Connect, room_of, until, within
 from base04_hookspecs.websocket import WebSocketManager
 
 
 class SharedWebSocketConformance:
-    """Subclass it for a provider with ``shared``, ``presence`` and ``recovery``.
+    """Subclass it for a provider with ``presence`` and ``recovery``, and say whether it is ``shared``.
 
     Give it the fixtures ``manager`` and ``connect``, and ``other_manager`` and ``connect_there``: a second manager, for
     the same users, on a ``redis`` role that shares the server of the first one's.
     """
+
+    capabilities: ClassVar[frozenset[str]] = frozenset({"presence", "recovery", "shared"})
+
+    @pytest.fixture(autouse=True)
+    def only_what_is_shared(self, request: pytest.FixtureRequest) -> None:
+        """Skip what is about several processes for a provider that does not declare it, but for the test whether."""
+        if "shared" not in self.capabilities and not request.node.name.endswith("_if_declared"):
+            pytest.skip("the provider does not share events between processes")
+
+    async def test_events_cross_processes_if_declared(
+        self, manager: WebSocketManager, other_manager: WebSocketManager, connect_there: Connect
+    ) -> None:
+        bob = await connect_there("bob")
+        await bob.join("news")
+        await manager.emit_to_room("news", "tick", "from there")
+        if "shared" in self.capabilities:
+            assert await within(bob.event()) == ("news", "tick", "from there")
+        await other_manager.emit_to_room("news", "tick", "from here")
+        assert await within(bob.event()) == ("news", "tick", "from here")
 
     async def test_events_reach_the_connections_of_both(
         self, manager: WebSocketManager, other_manager: WebSocketManager, connect: Connect, connect_there: Connect
