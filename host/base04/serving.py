@@ -91,6 +91,7 @@ class Stopping:
 
     def __init__(self, task: asyncio.Task[Any] | None) -> None:
         self._task, self._servers, self.signalled = task, [], False
+        self._manager: AppManager | None = None
 
     _servers: list[HostServer]
 
@@ -101,6 +102,8 @@ class Stopping:
     def begin(self, *, at_once: bool = False) -> None:
         """Begin to stop; ``at_once`` without waiting for requests."""
         self.signalled = True
+        if self._manager is not None:  # at once: what is cancelled now is answered with 503
+            self._manager.draining = True
         for server in self._servers:
             if at_once:
                 server.force()
@@ -108,9 +111,9 @@ class Stopping:
         if not self._servers and self._task is not None:
             self._task.cancel()
 
-    def watch(self, *servers: HostServer) -> None:
-        """Have these servers exit from now on."""
-        self._servers = list(servers)
+    def watch(self, manager: AppManager, *servers: HostServer) -> None:
+        """Have these servers exit from now on, which serve a host."""
+        self._manager, self._servers = manager, list(servers)
 
 
 @contextlib.contextmanager
@@ -187,7 +190,7 @@ async def serve_until_told(
 
     server = HostServer(served, settings.drain_timeout, drain, beside)
     control = HostServer(server_config(LocalCaller(manager.serve), settings), settings.drain_timeout)
-    stopping.watch(server, control)
+    stopping.watch(manager, server, control)
     servers = [asyncio.create_task(control.serve([*controls])), asyncio.create_task(server.serve([*listeners]))]
     announcement = asyncio.create_task(_announce(server, control, when_listening))
     try:
