@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from base04.discovery import Discovery
-from base04_hookspecs import app, command_line, context, health, host_hooks, manager, markers, provider
+from base04_hookspecs import app, command_line, context, health, host_hooks, manager, markers, provider, redis, settings
 from base04_hookspecs.roles import ROLES
-from reference_source.page import Page, fields, function, functions, methods, prose, table, values
+from reference_source.page import Page, aliases, fields, function, functions, methods, prose, table, values
 from reference_source.settings import HEADS, keys
 
 
@@ -46,6 +46,12 @@ def _imports() -> Iterator[str]:
     yield from ("## Managers", "")
     yield from fields(manager.Manager)
     yield from methods(manager.Manager)
+    yield from ("## Settings of a provider", "", "These are in `base04_hookspecs.settings`.", "")
+    yield from fields(settings.ManagerSettings)
+    yield from function(settings.parse_duration)
+    yield from aliases(settings)
+    yield from ("## Keys of a store", "", "This is in `base04_hookspecs.redis`.", "")
+    yield from function(redis.key_name)
     yield from ("## Commands", "")
     yield from fields(command_line.CommandSession)
     yield from methods(command_line.CommandSession)

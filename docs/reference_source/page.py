@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -88,17 +87,31 @@ def fields(cls: type) -> Iterator[str]:
 
 def values(module: Any) -> Iterator[str]:
     """Show the value types and aliases of a module, as they are written there."""
+    yield from ("## Values", "", *_code(module, ast.Assign | ast.ClassDef)) if list(_written(module)) else ()
+
+
+def aliases(module: Any) -> Iterator[str]:
+    """Show the type aliases of a module alone."""
+    yield from _code(module, ast.Assign)
+
+
+def _code(module: Any, kind: Any) -> Iterator[str]:
+    shown = [text for node, text in _written(module) if isinstance(node, kind)]
+    yield from ("```python", "\n\n\n".join(shown), "```", "")
+
+
+def _written(module: Any) -> Iterator[tuple[ast.stmt, str]]:
+    """Yield the aliases, each with the docstring below it, and the classes of a module."""
     source = inspect.getsource(module)
-    shown = []
-    for node in ast.parse(source).body:
-        alias = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        if alias and not typing.cast(ast.Name, typing.cast(ast.Assign, node).targets[0]).id.startswith("_"):
-            shown.append(typing.cast(str, ast.get_source_segment(source, node)))
+    lines, body = source.splitlines(), ast.parse(source).body
+    for node, after in zip(body, [*body[1:], None], strict=True):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            if not node.targets[0].id.startswith("_"):
+                told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                yield node, "\n".join(lines[node.lineno - 1 : after.end_lineno if told and after else node.end_lineno])
         elif isinstance(node, ast.ClassDef) and not node.name.endswith("Manager"):
             first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
-            shown.append("\n".join(source.splitlines()[first - 1 : node.end_lineno]))
-    if shown:
-        yield from ("## Values", "", "```python", "\n\n\n".join(shown), "```", "")
+            yield node, "\n".join(lines[first - 1 : node.end_lineno])
 
 
 def prose(docstring: str | None) -> Iterator[str]:

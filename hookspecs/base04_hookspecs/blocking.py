@@ -251,6 +251,9 @@ class JWTManager(Manager, Protocol):
     def register_claims_source(self, name: str, source: ClaimsSource) -> None:
         """Make a source of claims known, such as ``api_key`` for tokens that were had for an API key."""
 
+    def claims_sources(self) -> Mapping[str, ClaimsSource]:
+        """Return the sources that are known, by name, for the instance that takes the place of this one."""
+
     def validate_token(self, token: str) -> dict[str, Any]:
         """Return the payload of an access token that is valid now."""
 

@@ -39,7 +39,7 @@ class JWTManager(Manager):
     """
 
     role: ClassVar[str] = "jwt"
-    contract_version: ClassVar[str] = "1.1"
+    contract_version: ClassVar[str] = "1.2"
 
     @abstractmethod
     async def create_access_token(
@@ -50,7 +50,8 @@ class JWTManager(Manager):
         ``source`` is ``"name:reference"``, such as ``api_key:<id>``: the token stops with ``revoke_source_tokens``.
 
         Raises:
-            InvalidInput: the user id is empty, the source is malformed, or a claim is reserved or not JSON.
+            InvalidInput: the user id is empty, the source is malformed, or a claim is reserved or not JSON. For a
+                registered claim its ``faults`` have the pointer ``/<claim>``.
         """
 
     @abstractmethod
@@ -63,7 +64,19 @@ class JWTManager(Manager):
 
     @abstractmethod
     async def register_claims_source(self, name: str, source: ClaimsSource) -> None:
-        """Make a source of claims known, such as ``api_key`` for tokens that were had for an API key."""
+        """Make a source of claims known, such as ``api_key`` for tokens that were had for an API key.
+
+        One of the same name is replaced. A plugin registers its source once, in a ``startup`` step: so an instance that
+        takes the place of another one goes on with the sources of that, by ``take_over``.
+        """
+
+    @Since("1.2")
+    def claims_sources(self) -> Mapping[str, ClaimsSource]:
+        """Return the sources that are known, by name, for the instance that takes the place of this one.
+
+        A provider without it loses what plugins have registered where another provider takes its place.
+        """
+        return {}
 
     @abstractmethod
     async def validate_token(self, token: str) -> dict[str, Any]:

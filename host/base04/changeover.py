@@ -113,6 +113,7 @@ class Changeover:
             self._app.admit(draft)
             _refuse_losses(found, draft, needed, self._app.plan)
             if not dry_run:
+                _keep_what_runs(current, draft)
                 await self._renewal.move(draft, found.renewed_keys)
                 moved = True
                 _log.info("the host has changed", **_told(found))
@@ -161,6 +162,17 @@ def _refuse_losses(found: Differences, draft: Blueprint, needed: Set[InstanceKey
     lost = needed - draft.plan.nodes.keys()
     if lost:
         raise HostError(f"nobody else provides {_needed(lost, plan)}.")
+
+
+def _keep_what_runs(current: Blueprint, draft: Blueprint) -> None:
+    """Go on naming the version of a distribution that was imported, where another one is on disk by now."""
+    before = current.discovery.plugins
+    for name, plugin in draft.discovery.plugins.items():
+        known = before.get(name)
+        if known is None or plugin.source not in ("installed", "builtin") or plugin.implementation is None:
+            continue
+        if plugin.implementation is known.implementation:
+            plugin.version, plugin.stamp = known.version, known.stamp
 
 
 def _needed(keys: Iterable[InstanceKey], plan: Plan) -> str:

@@ -25,11 +25,18 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*\Z")
 _SUFFIX: Final = ".template"
 _SUITES: Final = {
     "hooks": "HooksConformance",
+    "jwt": "JWTConformance",
     "redis": "RedisConformance",
     "services": "ServicesConformance",
     "state": "StateConformance",
 }
-"""The suites that need nothing but managers of hosts without settings."""
+"""The suites that need nothing but managers of hosts."""
+_SETTINGS: Final = {"jwt": '{"managers": {"jwt": {"algorithm": "ES256"}}}, '}
+"""Settings with which a built-in provider has all that it declares: a key set is of keys that are not symmetric."""
+_BY_HAND: Final = (
+    " For other roles, begin a role of your own, derive from the contract instead, and offer it from the hook "
+    "<role>_providers: see 'Write one' in docs/swap-a-manager.md."
+)
 _NEEDS_ANOTHER: Final = frozenset({"redis"})
 """The roles whose suites need a second manager, as another process would have it."""
 _ANOTHER: Final = """
@@ -97,7 +104,9 @@ def replacing(role: str, discovery: Discovery) -> dict[str, Any]:
         if candidate.built_in and candidate.provider.default and name in _SUITES
     }
     if role not in built_in:
-        raise HostError(f"A provider of {role!r} cannot be begun like this; there are {', '.join(sorted(built_in))}.")
+        instead = _BY_HAND if role in ROLES else " Base04 has no such role; one of your own is begun without --role."
+        there = ", ".join(sorted(built_in))
+        raise HostError(f"A provider of {role!r} cannot be begun like this; there are {there}.{instead}")
     provider = built_in[role].provider
     module, _, cls = provider.target.partition(":")
     capabilities = sorted(provider.capabilities)
@@ -106,6 +115,7 @@ def replacing(role: str, discovery: Discovery) -> dict[str, Any]:
         "base_module": module,
         "base_class": cls,
         "suite": _SUITES[role],
+        "settings": _SETTINGS.get(role, ""),
         **_another(role),
         "contract": ROLES[role].contract_version,
         "capabilities": repr(set(capabilities)) if capabilities else "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import textwrap
 from pathlib import Path
 from typing import Any, cast
@@ -217,6 +218,25 @@ async def test_only_provider_of_a_role_cannot_go(tmp_path: Path) -> None:
         assert not app.choices.read()
 
 
+async def test_distribution_that_was_exchanged_goes_on_under_the_version_that_was_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = Site(tmp_path, monkeypatch)
+    site.install("exchanged", plugins={"exchanged": "exchanged_plugin"}, modules={"exchanged_plugin": ""})
+    settings = tmp_path / "base04.yaml"
+    settings.write_text(f"data_dir: {tmp_path / 'data'}\nplugins: {{allow: [exchanged]}}\n")
+    async with AppManager(settings) as app:
+        before = "1.0"
+        for version in ("1.1", "1.2"):
+            shutil.rmtree(site.folder / f"exchanged-{before}.dist-info")
+            site.install("exchanged", version=version, plugins={"exchanged": "exchanged_plugin"})
+            report = await app.reload()
+            assert [f"is now {version} on disk, and 1.0 runs" in text for text in report["restart_needed"]] == [True]
+            (info,) = [plugin for plugin in app.list_plugins() if plugin["name"] == "exchanged"]
+            assert info["version"] == "1.0"
+            before = version
+
+
 async def test_unknown_and_denied_plugins_are_not_switched(tmp_path: Path) -> None:
     settings = settings_file(tmp_path)
     name = local_plugin(tmp_path, "denied")
@@ -334,8 +354,12 @@ async def test_what_plugins_registered_outlives_the_managers_that_they_registere
                 state = app.get_state_manager()
                 await state.register_callback("note_*", lambda change: heard.append(("live", change["version"])))
                 await state.register_callback("note_*", note, name="clerk")
+                await app.jwt_manager.register_claims_source("clerk", claims)
 
             return [begin]
+
+    async def claims(user_id: str, reference: str) -> dict[str, Any]:
+        return {"desk": reference}
 
     async def note(change: Any) -> None:
         heard.append(("durable", change["version"]))
@@ -343,7 +367,8 @@ async def test_what_plugins_registered_outlives_the_managers_that_they_registere
     async with AppManager(settings_file(tmp_path), plugins=[("clerk", Clerk())]) as app:
         desk = await app.services_manager.get_service("desk")
         before = (app.hooks_manager, app.services_manager, app.get_state_manager())
-        for plugin in ("builtin-hooks", "builtin-services", "builtin-state"):
+        refresh = await app.jwt_manager.create_refresh_token("ada", source="clerk:7")
+        for plugin in ("builtin-hooks", "builtin-services", "builtin-state", "builtin-jwt"):
             assert await app.reload_plugin(plugin)
         after = (app.hooks_manager, app.services_manager, app.get_state_manager())
         assert not set(map(id, before)) & set(map(id, after))
@@ -354,6 +379,8 @@ async def test_what_plugins_registered_outlives_the_managers_that_they_registere
         await app.get_state_manager().register_state("note_1", "resource", {})
         await until(lambda: {("bell", "ada"), ("live", 1), ("durable", 1)} <= set(heard))
         assert len(heard) == 3, "and each is called once"
+        pair = await app.jwt_manager.refresh_token(refresh)
+        assert (await app.jwt_manager.validate_token(pair["access_token"]))["desk"] == "7"
     assert stopped == ["desk"]
 
 

@@ -74,6 +74,16 @@ async def test_background_action_is_answered_before_it_has_run_and_its_result_ca
     assert not {"arguments", "principal", "owner", "client_ip"} & set(shown)
 
 
+async def test_background_action_runs_as_who_showed_a_token(app: AppManager) -> None:
+    async with client(app, **await key_for(app, "ada", "pack.use")) as http:
+        token = (await http.post("/auth/token")).json()["access_token"]
+    async with client(app, authorization=f"Bearer {token}") as http:
+        answer = await posted(http, "/actions/pack.long")
+        assert answer.status_code == 202
+        done = await end_of(app, answer.json()["id"])
+    assert (done["status"], done["user_id"]) == ("succeeded", "ada")
+
+
 async def test_preference_makes_any_action_run_in_the_background_and_waits_as_long_as_it_says(app: AppManager) -> None:
     gates = new_gates("slow")
     async with client(app) as http:

@@ -40,6 +40,7 @@ def check(*command: str, cwd: Path, site: Path) -> str:
         ("plugin", ()),
         ("pack", ()),
         ("manager", ()),
+        ("manager", ("--role", "jwt")),
         ("manager", ("--role", "redis")),
         ("manager", ("--role", "services")),
     ],
@@ -76,8 +77,8 @@ def test_new_distribution_works_at_once(tmp_path: Path, mypy_cache: Path, kind: 
         (("pack", "pytest"), "the module 'pytest' is there already, in "),
         (("manager", "acme--x"), "write small letters, digits and single hyphens"),
         (("plugin", ""), "write small letters, digits and single hyphens"),
-        (("manager", "acme-x", "--role", "websocket"), "cannot be begun like this; there are"),
-        (("manager", "acme-x", "--role", "nothing"), "cannot be begun like this; there are"),
+        (("manager", "acme-x", "--role", "websocket"), "derive from the contract instead"),
+        (("manager", "acme-x", "--role", "nothing"), "Base04 has no such role"),
     ],
 )
 def test_what_cannot_be_written_is_told(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:

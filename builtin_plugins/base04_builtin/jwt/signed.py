@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 import structlog
@@ -35,6 +36,7 @@ from base04_hookspecs.errors import Base04Error, InvalidInput, InvalidToken, Man
 from base04_hookspecs.health import HealthReport, HealthStatus, health_report
 from base04_hookspecs.hooks import HooksManager
 from base04_hookspecs.jwt import ClaimsSource, JWTManager, TokenPair
+from base04_hookspecs.manager import Manager
 from base04_hookspecs.redis import RedisManager
 from base04_hookspecs.vault import VaultManager
 
@@ -151,6 +153,15 @@ class SignedJWTManager(JWTManager):
         if _SOURCE.match(f"{name}:x") is None:
             raise InvalidInput(f"The name {name!r} of a claims source cannot be used: write lower-case letters.")
         self._sources[name] = source
+
+    def claims_sources(self) -> Mapping[str, ClaimsSource]:
+        """Return the sources that are known."""
+        return MappingProxyType(self._sources)
+
+    async def take_over(self, previous: Manager) -> None:
+        """Go on with the claims sources of the instance before, but for those that were registered anew."""
+        if isinstance(previous, JWTManager):
+            self._sources = {**previous.claims_sources(), **self._sources}
 
     async def validate_token(self, token: str) -> dict[str, Any]:
         """Return the payload of an access token that is valid now."""

@@ -96,6 +96,12 @@ def actions(
     action_plugins: Sequence[tuple[str, object]],
 ) -> Iterator[ActionRunner]:
     """Start a host with an empty data folder and yield what runs its actions. Faults of action files fail the test."""
+    if any(isinstance(plugin, str) for plugin in action_plugins):
+        pytest.fail(
+            "action_plugins has pairs of a name and a plugin object. What is installed takes part by itself, "
+            'and action_settings leaves them out: {"plugins": {"deny": ["acme-hello"]}}.',
+            pytrace=False,
+        )
     from base04.blocking import AppManager
     from base04.settings import load_settings
     from base04.testing.isolation import environment_of_tests

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import httpx2 as httpx
+try:
+    import httpx2 as httpx
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}. HostClient needs it: pip install 'base04[client]'", name="httpx2") from error
 
 from base04.app_manager import AppManager
 

@@ -113,6 +113,20 @@ class TestPlugins:
         assert actions.info("made.twice")["source"] == "plugin 'made'"
 
 
+def test_name_of_an_installed_plugin_is_refused_with_what_to_write(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nfilterwarnings =\n")
+    pytester.makeconftest(
+        "import pytest\n"
+        "pytest_plugins = ['base04.testing.actions']\n"
+        "@pytest.fixture\n"
+        "def action_plugins(): return ['acme-hello']\n"
+    )
+    pytester.makepyfile("def test_it(actions): ...\n")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*action_plugins has pairs of a name and a plugin object*"])
+
+
 def test_faults_of_action_files_fail_the_test(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\nfilterwarnings =\n")
     pytester.makeconftest(

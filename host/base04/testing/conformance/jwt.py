@@ -205,17 +205,19 @@ class JWTConformance(DeclaredCapabilities):
 
     async def test_watcher_is_called_when_something_is_revoked(self, manager: JWTManager) -> None:
         self._needs_revocation()
-        told = asyncio.Semaphore(0)
-        end = manager.watch_revocations(told.release)
+        told = asyncio.Event()
+        end = manager.watch_revocations(told.set)
         if end is None:
             return
         for token in [await manager.create_access_token("123") for _ in range(2)]:
+            told.clear()
             assert await manager.blacklist_token(token) is True
             async with asyncio.timeout(10):
-                await told.acquire()
+                await told.wait()
         end()
+        told.clear()
         assert await manager.revoke_user_tokens("123") is True
-        assert told.locked()
+        assert not told.is_set()
 
     async def test_user_revocation_stops_old_tokens_and_no_new_ones(self, manager: JWTManager) -> None:
         self._needs_revocation()
