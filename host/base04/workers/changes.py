@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from base04.module_choices import ModuleChoices
+from base04.plugins.module_choices import ModuleChoices
 from base04.settings import HostSettings
 from base04.workers import messages
 from base04.workers.crew import Crew, either

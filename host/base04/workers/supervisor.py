@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from base04.control_socket import control_listener
 from base04.errors import HostError
-from base04.serving import listen_apart, url_of
+from base04.server.control_socket import control_listener
+from base04.server.serving import listen_apart, url_of
 from base04.settings import ServerSettings
 from base04.telemetry.switch import refuse_missing_library
 from base04.workers import messages
