@@ -48,7 +48,7 @@ def pages() -> list[Page]:
         (metrics.page(), "what Prometheus reads"),
         (log_events.page(), "what is written to the log, with which keys"),
         (programs.client(), "the clients for programs"),
-        (programs.testing(), "the conformance suites, and what else `base04.testing` has"),
+        (programs.testing(), "the fixtures of the pytest plugin, what they give, and the conformance suites"),
     ]
     roles = [(contracts.role(name, found), _first_sentence(ROLES[name].__doc__)) for name in ROLES]
     index = Page.of("reference.md", "Reference", _index(kinds, roles))

@@ -5,16 +5,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 import base04.client
-from reference_source.page import Page, function, prose, signature
-
-TESTING: Final = "base04.testing"
-_INSIDE: Final = frozenset({"servers", "certificates", "proxy"})
-"""What Base04's own tests start servers with; it is nothing that others are promised."""
+from base04.testing import conformance
+from base04.testing.actions import ActionRunner
+from base04.testing.fakes.clock import Clock
+from base04.testing.fakes.controls import Call, Fake
+from base04.testing.fakes.maker import MakeFake
+from base04.testing.fixtures.offer import NAMES, Offer
+from base04.testing.hosts import MakeApp
+from base04.testing.http_client import HostClient
+from base04.testing.served import Served
+from reference_source.page import Page, function, prose, signature, table
 
 
 def client() -> Page:
@@ -59,30 +63,29 @@ def testing() -> Page:
 
 
 def _testing() -> Iterator[str]:
-    package = importlib.import_module(TESTING)
-    yield from (*prose(package.__doc__), "")
-    for module in _modules(package):
-        yield from (f"## `{module.__name__}`", "", *prose(module.__doc__), "")
-        for name, item in vars(module).items():
-            if name.startswith("_") or getattr(item, "__module__", "") != module.__name__:
-                continue
-            if inspect.isfunction(item):
-                yield from function(item)
-            elif inspect.isclass(item):
-                yield from _class(item) if ".conformance" not in module.__name__ else _suite(item)
+    yield "[Test a plugin](../test-a-plugin.md) shows how to use all of this. pytest loads the plugin `base04` by"
+    yield from ("itself, where Base04 is installed.", "", "## Fixtures", "")
+    made = vars(Offer((), lambda item: item).fixtures)
+    yield from table(
+        ("fixture", "what it is"),
+        [(f"`{name}`", _first_paragraph(made[name])) for name in sorted(made) if name in NAMES],
+    )
+    yield from ("## What fixtures give", "")
+    for shown in (MakeApp, HostClient, Served, ActionRunner, MakeFake, Fake, Call, Clock):
+        yield from _class(shown)
+    yield from ("## Conformance suites", "")
+    yield "Subclass one, and give it the fixtures that its docstring names."
+    yield from ("", *table(("suite", "in", "tests", "what for"), sorted(_suites())))
 
 
-def _modules(package: Any) -> Iterator[Any]:
-    names = [item.name for item in pkgutil.iter_modules(package.__path__)]
-    for name in sorted(name for name in names if name not in _INSIDE and not name.startswith("_")):
-        module = importlib.import_module(f"{package.__name__}.{name}")
-        yield module
-        if hasattr(module, "__path__"):
-            yield from _modules(module)
+def _first_paragraph(shown: Any) -> str:
+    return inspect.cleandoc(shown.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
 
 
-def _suite(suite: Any) -> Iterator[str]:
-    """Show a conformance suite: how it is used, and how many tests it has."""
-    tests = [name for name in dir(suite) if name.startswith("test_")]
-    yield from (f"### `{suite.__name__}`", "", *prose(re.sub(r"\A\s+", "", suite.__doc__ or "")), "")
-    yield from (f"{len(tests)} tests.", "")
+def _suites() -> Iterator[tuple[str, str, str, str]]:
+    for item in pkgutil.iter_modules(conformance.__path__):
+        module = importlib.import_module(f"{conformance.__name__}.{item.name}")
+        for name, suite in vars(module).items():
+            if name.endswith("Conformance") and suite.__module__ == module.__name__:
+                tests = sum(member.startswith("test_") for member in dir(suite))
+                yield f"`{name}`", f"`{module.__name__}`", str(tests), _first_paragraph(suite)

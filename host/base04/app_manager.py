@@ -17,29 +17,29 @@ from weakref import WeakKeyDictionary
 import structlog
 
 from base04.accessors import ManagerAccessors
-from base04.audit import AuditLog
+from base04.actions.idempotency import Idempotency
 from base04.blueprint import Blueprint
-from base04.changeover import Changeover
-from base04.contributions import collect_packs
+from base04.changes.changeover import Changeover
+from base04.changes.recovery import Recovery
+from base04.changes.renewal import Renewal
+from base04.changes.retirement import Retirement
+from base04.changes.rotation import Rotation
+from base04.changes.succession import Succession
 from base04.data_folder import DataFolder
 from base04.discovery import Discovery
 from base04.errors import StopError
 from base04.executions.executions import Executions
 from base04.generation import Generation, pinned_generation
 from base04.health import HealthMonitor
-from base04.idempotency import Idempotency
 from base04.inventory import describe_plugins
 from base04.metrics.counts import Counts
-from base04.module_choices import ModuleChoices
-from base04.plugin_steps import PluginSteps
-from base04.recovery import Recovery
-from base04.renewal import Renewal
+from base04.plugins.contributions import collect_packs
+from base04.plugins.module_choices import ModuleChoices
+from base04.plugins.plugin_steps import PluginSteps
+from base04.records.audit import AuditLog
 from base04.resolution import Plan
-from base04.retirement import Retirement
-from base04.rotation import Rotation
 from base04.selection import Selection
 from base04.settings import HostSettings, load_settings
-from base04.succession import Succession
 from base04.telemetry.switch import telemetry_of
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport
 from base04_hookspecs.context import LOCAL, Principal, RequestContext, current_request
@@ -260,7 +260,7 @@ class AppManager(ManagerAccessors):
 
     def run(self, app: Starlette | None = None, **kwargs: Any) -> None:
         """Serve until a signal ends it. ``kwargs`` (``host``, ``port``) take the place of settings."""
-        from base04.serving import run
+        from base04.server.serving import run
 
         run(self, app, **kwargs)
 

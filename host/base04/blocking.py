@@ -16,11 +16,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from base04.app_manager import AppManager as AsyncAppManager
-from base04.exit_calls import ExitCalls
-from base04.foreground import ForegroundServer
-from base04.loop_bridge import OnLoop
-from base04.loop_thread import LoopThread
 from base04.proxies import blocking_form, blocking_proxy, refuse_own_thread, run_on_loop
+from base04.server.exit_calls import ExitCalls
+from base04.server.foreground import ForegroundServer
+from base04.server.loop_bridge import OnLoop
+from base04.server.loop_thread import LoopThread
 from base04.settings import HostSettings
 from base04_hookspecs import blocking as contracts
 from base04_hookspecs.app import ActionPackSource, ActionSource, ApplicationHealth, ReloadReport

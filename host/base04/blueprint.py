@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from base04.compatibility import Outdated, all_outdated
 from base04.discovery import Discovery, discover
+from base04.plugins.compatibility import Outdated, all_outdated
 from base04.provider_settings import check_all
 from base04.resolution import Plan, resolve
 from base04.selection import Selection, select

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from base04.errors import ResolutionError
-from base04.isolation import described, plugin_code, pressed
-from base04.plugin import Candidate
+from base04.plugins.isolation import described, plugin_code, pressed
+from base04.plugins.plugin import Candidate
 from base04.selection import InstanceKey
 from base04_hookspecs.annotations import unwrap
 from base04_hookspecs.app import AppManager

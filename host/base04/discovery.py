@@ -22,15 +22,15 @@ from typing import Any, Final
 import pluggy
 import structlog
 
-from base04.compatibility import contract_fits
 from base04.errors import HostError
-from base04.installed import InstalledDistribution, InstalledPoint, InstalledPoints
-from base04.isolation import described, plugin_code, pressed
-from base04.local_imports import LocalImports, file_stamp
-from base04.plugin import HOST_DISTRIBUTION, Candidate, Plugin
+from base04.plugins.compatibility import contract_fits
+from base04.plugins.installed import InstalledDistribution, InstalledPoint, InstalledPoints
+from base04.plugins.isolation import described, plugin_code, pressed
+from base04.plugins.local_imports import LocalImports, file_stamp
+from base04.plugins.plugin import HOST_DISTRIBUTION, Candidate, Plugin
+from base04.plugins.signatures import refuse_unknown
+from base04.plugins.watchdog import watched
 from base04.settings import PluginSettings
-from base04.signatures import refuse_unknown
-from base04.watchdog import watched
 from base04_hookspecs.app import ActionSource
 from base04_hookspecs.errors import Base04Error
 from base04_hookspecs.markers import PROJECT

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from base04.discovery import Discovery
 from base04.errors import HostError
-from base04.plugin import HOST_DISTRIBUTION, Candidate
+from base04.plugins.plugin import HOST_DISTRIBUTION, Candidate
 from base04_hookspecs.roles import ROLES
 
 Kind = Literal["plugin", "pack", "role", "manager"]

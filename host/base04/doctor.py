@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from base04 import plugin_findings
 from base04.blueprint import Blueprint
 from base04.errors import HostError, SettingsError
+from base04.plugins import plugin_findings
 from base04.provider_settings import provider_settings
 from base04.resolution import Node, Plan, keys_of_the_host, settings_path
 from base04.selection import SWITCHED_OFF

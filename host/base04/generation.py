@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from base04.contributions import Contributions
+from base04.plugins.contributions import Contributions
 from base04.proxies import blocking_proxy
 from base04.resolution import Node, Plan
 from base04.selection import InstanceKey

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypedDict
 
 from base04.blueprint import Blueprint
-from base04.compatibility import may_be_outdated
 from base04.errors import HostError
 from base04.generation import Generation
-from base04.hook_timings import HookTimings
-from base04.plugin_steps import Wait
+from base04.plugins.compatibility import may_be_outdated
+from base04.plugins.hook_timings import HookTimings
+from base04.plugins.plugin_steps import Wait
 from base04.resolution import Node, Plan, direct_dependencies
 from base04.selection import InstanceKey
 from base04_hookspecs.app import ApplicationHealth

@@ -15,16 +15,16 @@ from typing import Any, Final
 import orjson
 import structlog
 
-from base04.attempts import with_retries
-from base04.failures import PASSED_ON, Status, failed, failure
-from base04.injection import HandlerCall, ManagerLookup, Report, action_context
-from base04.isolation import escapes
-from base04.json_result import json_result
-from base04.limits import ALL, Limits, NoteRefusal, RouteChoices
-from base04.plugin_watch import PluginWatch
-from base04.slots import Slots
-from base04.supervision import GRACE_S, supervise
-from base04.worker_pool import Hold, WorkerPool
+from base04.actions.attempts import with_retries
+from base04.actions.failures import PASSED_ON, Status, failed, failure
+from base04.actions.injection import HandlerCall, ManagerLookup, Report, action_context
+from base04.actions.json_result import json_result
+from base04.actions.limits import ALL, Limits, NoteRefusal, RouteChoices
+from base04.actions.slots import Slots
+from base04.actions.supervision import GRACE_S, supervise
+from base04.actions.worker_pool import Hold, WorkerPool
+from base04.plugins.isolation import escapes
+from base04.plugins.plugin_watch import PluginWatch
 from base04_hookspecs.action_discovery import Action, ActionCatalogue, ActionContext, ActionDiscoveryManager
 from base04_hookspecs.context import Principal, RequestContext, use_request
 from base04_hookspecs.errors import (

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from weakref import WeakValueDictionary
 
-from base04.worker_pool import refuse_abandoned
+from base04.actions.worker_pool import refuse_abandoned
 from base04_hookspecs.errors import Base04Error, ManagerUnavailable
 from base04_hookspecs.manager import Manager
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from base04.discovery import Discovery
 from base04.errors import SelectionError, SettingsError, SettingsFault
-from base04.plugin import Candidate, Plugin
+from base04.plugins.plugin import Candidate, Plugin
 from base04.settings import HostSettings, InstanceSettings
 
 DEFAULT_INSTANCE: Final = "default"

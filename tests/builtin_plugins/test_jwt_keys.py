@@ -33,9 +33,12 @@ ALGORITHMS = get_args(Algorithm)
 PAIRS = [algorithm for algorithm in ALGORITHMS if algorithm != "HS256"]
 
 
-@pytest.mark.parametrize("algorithm", PAIRS)
 class TestSignedWithKeyPairConformance(JWTConformance):
     capabilities = next(iter(jwt_providers())).capabilities
+
+    @pytest.fixture(params=PAIRS)
+    def algorithm(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
 
     @pytest.fixture
     async def manager(self, parts: Parts, algorithm: str) -> SignedJWTManager:

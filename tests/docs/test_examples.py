@@ -15,7 +15,7 @@ import structlog.testing
 import yaml
 
 from base04 import AppManager
-from base04.audit_table import AuditQuery
+from base04.records.audit_table import AuditQuery
 from base04.settings import load_settings
 from base04_hookspecs import ANONYMOUS, Principal, host_hooks
 from base04_hookspecs.context import RequestContext

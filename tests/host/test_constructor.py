@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from base04.constructor import Constructor, inspect_constructor, load_class
 from base04.errors import ResolutionError
-from base04.plugin import Candidate, Plugin
+from base04.plugins.plugin import Candidate, Plugin
 from base04.selection import InstanceKey
 from base04_hookspecs import Manager, Provider, Use
 from base04_hookspecs.app import AppManager

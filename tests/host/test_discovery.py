@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from base04.discovery import Discovery, discover
-from base04.plugin import Plugin
+from base04.plugins.plugin import Plugin
 from base04.settings import PluginSettings
 from host_kit import Site, rate_limiter_plugin, write_module
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from base04.actions.worker_pool import CallAbandoned, WorkerPool
 from base04.app_manager import AppManager
 from base04.generation import Generation, pinned_generation, with_access
 from base04.lifecycle import Started
 from base04.proxies import blocking_proxy
-from base04.worker_pool import CallAbandoned, WorkerPool
 from base04_hookspecs import Use
 from base04_hookspecs.database import DatabaseManager
 from base04_hookspecs.errors import ConfigurationError, ManagerUnavailable, NotFound

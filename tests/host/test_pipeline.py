@@ -13,10 +13,10 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from structlog.testing import capture_logs
 
+from base04.actions.slots import Slots
+from base04.actions.worker_pool import WorkerPool
 from base04.pipeline import MAX_DEPTH, Pipeline
-from base04.slots import Slots
 from base04.telemetry.action_spans import TracedPipeline
-from base04.worker_pool import WorkerPool
 from base04_builtin.action_discovery.catalogue import Catalogue
 from base04_builtin.action_discovery.handler import Handler
 from base04_hookspecs import ANONYMOUS, Manager, Principal, RequestContext, Use, blocking, current_request

@@ -7,7 +7,7 @@ import yaml
 
 from base04.discovery import Discovery, HookRegistry
 from base04.errors import SelectionError, SettingsError
-from base04.plugin import Candidate, Plugin
+from base04.plugins.plugin import Candidate, Plugin
 from base04.selection import InstanceKey, Selection, select
 from base04.settings import load_settings
 from base04_hookspecs import Provider

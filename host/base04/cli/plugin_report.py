@@ -35,7 +35,7 @@ def found_plugins(session: Session, manager: AppManager, name: str | None) -> li
     if session.running_host() is not None:
         _add_what_the_host_knows(session, found)
     elif name is not None:
-        from base04.contributions import collect
+        from base04.plugins.contributions import collect
 
         not_ready = collect(manager.discovery, manager).not_ready
         found = list(manager.list_plugins())

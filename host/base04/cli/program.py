@@ -30,7 +30,7 @@ from base04.cli import (
 )
 from base04.cli.session import Session
 from base04.errors import SettingsError
-from base04.isolation import plugin_code, pressed
+from base04.plugins.isolation import plugin_code, pressed
 from base04_hookspecs.errors import Base04Error
 
 _log = structlog.get_logger()
@@ -68,7 +68,7 @@ def _session(config: Any = None, data_dir: Any = None, *, safe_mode: bool = Fals
 
 
 def _plugin_commands(session: Session, taken: Iterable[str]) -> dict[str, Any]:
-    from base04.contributions import collect_commands
+    from base04.plugins.contributions import collect_commands
 
     groups: dict[str, Any] = dict.fromkeys(taken)
     for plugin, application in collect_commands(session.manager().discovery):

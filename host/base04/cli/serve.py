@@ -43,8 +43,8 @@ def serve(
 
 
 def _serve_alone(session: Session, overrides: dict[str, Any]) -> None:
-    from base04.greeting import greeting
-    from base04.serving import run
+    from base04.server.greeting import greeting
+    from base04.server.serving import run
 
     manager = session.manager()
 

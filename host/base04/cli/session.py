@@ -128,7 +128,7 @@ class Session:
 @contextlib.asynccontextmanager
 async def own_host(manager: AppManager) -> AsyncIterator[Ask]:
     """Start a host without a server and hand out the way to ask it, through the same ASGI application."""
-    from base04.control_socket import LocalCaller
+    from base04.server.control_socket import LocalCaller
 
     async with manager:
         application = LocalCaller(manager.serve)

@@ -10,9 +10,9 @@ from typing import Final
 
 import structlog
 
+from base04.actions.failures import Status
 from base04.executions.record import Note, history_rows
 from base04.executions.table import ExecutionTable
-from base04.failures import Status
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import Conflict, ManagerUnavailable, OutcomeUnknown
 

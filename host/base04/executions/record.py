@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import orjson
 
+from base04.actions.failures import Status
 from base04.executions.table import INSIDE, ExecutionStatus
-from base04.failures import Status
+from base04.records.time_ids import moment, new_id
 from base04.telemetry.origin import current_traceparent
-from base04.time_ids import moment, new_id
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import Principal, RequestContext
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
-from base04.kept_table import KeptTable, PageQuery, dotted, given
-from base04.retention import carry_out_apart
+from base04.records.kept_table import KeptTable, PageQuery, dotted, given
+from base04.records.retention import carry_out_apart
 from base04_hookspecs.database import Column, Operation, TableSchema
 from base04_hookspecs.errors import Conflict
 

@@ -9,13 +9,13 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from base04.actions.idempotency import Answer, RequestKey
+from base04.actions.injection import ManagerMissing
+from base04.actions.worker_pool import PoolFull
 from base04.executions.record import shown
 from base04.http.json_response import JSONAnswer
 from base04.http.problems import problem_of
 from base04.http.run_options import RunOptions
-from base04.idempotency import Answer, RequestKey
-from base04.injection import ManagerMissing
-from base04.worker_pool import PoolFull
 from base04_hookspecs.action_discovery import Action
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import ActionBusy, Base04Error, ManagerUnavailable, RateLimited

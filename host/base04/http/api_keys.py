@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from base04.audit import AuditLog
 from base04.generation import Generation
 from base04.http.access import context_of, demand
 from base04.http.body_schema import object_schema, read_described
 from base04.http.json_response import SecretAnswer
 from base04.http.numbers import number_in
+from base04.records.audit import AuditLog
 from base04_hookspecs.api_key import ApiKeyInfo, ApiKeyManager
 from base04_hookspecs.context import RequestContext
 from base04_hookspecs.errors import Base04Error, ManagerUnavailable, NotFound

@@ -9,11 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from base04.audit import AuditLog
-from base04.audit_table import AuditQuery
 from base04.http.access import demand
 from base04.http.json_response import SecretAnswer
 from base04.http.page_parameters import read_before, read_choice, read_limit, read_moment, refuse_unknown
+from base04.records.audit import AuditLog
+from base04.records.audit_table import AuditQuery
 from base04_hookspecs.errors import Fault, InvalidInput
 
 PERMISSION: Final = "audit.read"

@@ -8,10 +8,10 @@ from typing import Any, Final, NamedTuple
 
 from starlette.types import Scope
 
+from base04.actions.limits import check_own_limits
 from base04.generation import Generation
 from base04.http.challenge import InvalidRequest
-from base04.isolation import escapes
-from base04.limits import check_own_limits
+from base04.plugins.isolation import escapes
 from base04_hookspecs.api_key import ApiKeyManager
 from base04_hookspecs.context import ANONYMOUS, LOCAL, Principal
 from base04_hookspecs.errors import AuthenticationError, Base04Error, InvalidApiKey, InvalidToken, NotSupported

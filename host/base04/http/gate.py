@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from starlette.types import Scope
 
-from base04.audit import AuditLog
+from base04.actions.limits import ADDRESS, ALL, CALLER
 from base04.generation import Generation
 from base04.http.authentication import NOTHING, is_local, shown_in
 from base04.http.exchange import Exchange
-from base04.limits import ADDRESS, ALL, CALLER
+from base04.records.audit import AuditLog
 from base04_hookspecs.context import ANONYMOUS, LOCAL, Principal, RequestContext
 from base04_hookspecs.errors import AuthenticationError, PermissionDenied, RateLimited
 

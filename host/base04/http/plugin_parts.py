@@ -10,9 +10,9 @@ from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp
 
-from base04.contributions import Contributions
 from base04.errors import HostError
-from base04.isolation import pressed
+from base04.plugins.contributions import Contributions
+from base04.plugins.isolation import pressed
 
 _HOST: Final = "Base04"
 

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from base04.actions.limits import ADDRESS
 from base04.generation import Generation
 from base04.http import (
     actions,
@@ -35,8 +36,7 @@ from base04.http.gate import Gate
 from base04.http.openapi import routes as openapi_routes
 from base04.http.plugin_parts import PluginMiddleware, PluginRoutes
 from base04.http.problems import internal_error, problem_of, respond, stopping
-from base04.isolation import escapes
-from base04.limits import ADDRESS
+from base04.plugins.isolation import escapes
 from base04.telemetry.origin import forget_origin, note_origin
 from base04_hookspecs.context import ANONYMOUS, RequestContext, use_request
 from base04_hookspecs.errors import Base04Error
@@ -45,7 +45,7 @@ from base04_hookspecs.websocket import WebSocketManager
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
 
-PLUGIN_KEY: Final = "base04.plugin"
+PLUGIN_KEY: Final = "base04.plugins.plugin"
 """Set on scopes whose route of a plugin has failed: the plugin's name."""
 
 _ACTIONS: Final = "/actions/"

@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from base04.audit import AuditLog
 from base04.generation import Generation
 from base04.http.access import context_of, demand
 from base04.http.json_response import JSONAnswer
 from base04.http.numbers import number_in
 from base04.http.state import state_manager
+from base04.records.audit import AuditLog
 from base04_hookspecs.errors import InvalidInput, NotFound
 from base04_hookspecs.state import StateManager
 

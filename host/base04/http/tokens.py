@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from base04.audit import AuditLog
 from base04.generation import Generation
 from base04.http.access import context_of, demand
 from base04.http.authentication import shown_by
@@ -18,6 +17,7 @@ from base04.http.bodies import read_fields
 from base04.http.challenge import OAuthError
 from base04.http.gate import Gate
 from base04.http.json_response import JSONAnswer, SecretAnswer
+from base04.records.audit import AuditLog
 from base04_hookspecs.context import Principal, RequestContext
 from base04_hookspecs.errors import AuthenticationError, InvalidInput, InvalidToken, ManagerUnavailable
 from base04_hookspecs.jwt import JWTManager, TokenPair

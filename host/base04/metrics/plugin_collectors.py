@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 
-from base04.contributions import Contributions
+from base04.plugins.contributions import Contributions
 from base04_hookspecs.errors import ManagerError
 
 PATIENCE_S: Final = 5.0

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from opentelemetry.trace import SpanKind, Tracer
 
-from base04.failures import Status
-from base04.injection import HandlerCall, ManagerLookup, Report
+from base04.actions.failures import Status
+from base04.actions.injection import HandlerCall, ManagerLookup, Report
 from base04.pipeline import Pipeline
 from base04.telemetry.spans import REFUSALS, PresentSpan, context_here, may_be_recorded, sendable
 from base04_hookspecs.action_discovery import Action

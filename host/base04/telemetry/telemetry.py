@@ -36,8 +36,8 @@ from base04.telemetry.plugin_tracers import lend, take_back
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from base04.actions.injection import ManagerLookup
     from base04.app_manager import AppManager
-    from base04.injection import ManagerLookup
 
 _SCOPE: Final = "base04"
 

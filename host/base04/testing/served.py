@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from base04.app_manager import AppManager
-from base04.host_server import HostServer
+from base04.server.host_server import HostServer
 from base04_hookspecs.websocket import WebSocketManager
 
 

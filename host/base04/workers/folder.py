@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
-from base04.control_socket import bound_socket
 from base04.data_folder import DataFolder
+from base04.server.control_socket import bound_socket
 
 _FOLDER = "workers"
 

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from base04.errors import HostError
-from base04.loop_guard import run_guarded
+from base04.server.loop_guard import run_guarded
 from base04.workers import messages
 from base04.workers.channel import Channel
 from base04_hookspecs.errors import Base04Error
@@ -53,10 +53,16 @@ def _foreseen(error: Base04Error) -> bool:
 
 
 async def _serve(begin: messages.Begin, channel: Channel) -> None:
-    from base04.host_server import HostServer
     from base04.http.application import HostApplication
     from base04.logs import configure
-    from base04.serving import Stopping, reloading_by_signal, serve_until_told, server_config, stopping_by_signals
+    from base04.server.host_server import HostServer
+    from base04.server.serving import (
+        Stopping,
+        reloading_by_signal,
+        serve_until_told,
+        server_config,
+        stopping_by_signals,
+    )
     from base04.workers.host import WorkerHost
     from base04.workers.member import Member
 
@@ -78,7 +84,7 @@ async def _serve(begin: messages.Begin, channel: Channel) -> None:
         stopping.begin()
 
     async def greet(url: str) -> list[str]:
-        from base04.greeting import greeting
+        from base04.server.greeting import greeting
 
         return await greeting(host, url)
 

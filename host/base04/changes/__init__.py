@@ -1,0 +1,1 @@
+"""From one generation to the next while the host runs."""

@@ -1,0 +1,1 @@
+"""What the host writes down of what was done, and by whom."""
