@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from base04.blueprint import Blueprint
+from base04.selection import InstanceKey
 
 _log = structlog.get_logger()
 
@@ -14,11 +15,16 @@ class Announcements:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
+        self._replaced: dict[InstanceKey, str] = {}
 
     def tell_replacements(self, blueprint: Blueprint) -> None:
-        """Tell which built-in managers are replaced."""
+        """Tell which built-in managers are replaced, and by whom, where that was otherwise before."""
+        before, self._replaced = self._replaced, {}
         for choice in blueprint.selection.choices.values():
-            if choice.replaces is not None:
+            if choice.replaces is None:
+                continue
+            self._replaced[choice.key] = choice.candidate.qualified_name
+            if before.get(choice.key) != choice.candidate.qualified_name:
                 _log.info(
                     "a built-in manager is replaced",
                     manager=str(choice.key),

@@ -78,7 +78,6 @@ class Succession:
         self._workers = WorkerPool()
         started = await self.start_managers(plan)
         self._start_order = list(started.running.values())
-        self._announcements.tell_replacements(self._blueprint)
         await self.adopt(self.build(started))
 
     async def end(self) -> list[Exception]:
@@ -149,6 +148,7 @@ class Succession:
             await hand_over(self.newest, generation)
         previous, self.newest = self.newest, generation
         self._blueprint = blueprint or self._blueprint
+        self._announcements.tell_replacements(self._blueprint)
         self._announcements.tell_outdated(self._blueprint)
         known = {id(item.manager) for item in self._start_order}
         self._start_order += [item for item in generation.running.values() if id(item.manager) not in known]

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, Route
+from structlog.testing import capture_logs
 
 from base04.app_manager import AppManager
 from base04.server.control_socket import LocalCaller
@@ -205,6 +206,20 @@ async def test_role_of_its_own_stays_where_others_need_it(tmp_path: Path) -> Non
     async with AppManager(settings_file(tmp_path), plugins=plugins) as app:
         with pytest.raises(Conflict, match=r"provides flags \(needed by services\)"):
             await app.disable_plugin("flags")
+
+
+async def test_log_tells_of_a_built_in_manager_whenever_somebody_else_takes_its_place(tmp_path: Path) -> None:
+    def told() -> list[str]:
+        return [entry["instead_of"] for entry in logs if entry["event"] == "a built-in manager is replaced"]
+
+    with capture_logs() as logs:
+        async with AppManager(settings_file(tmp_path), plugins=[("slow", Slow())]) as app:
+            assert told() == ["inprocess"]
+            assert await app.reload_plugin("builtin-redis")
+            assert told() == ["inprocess"], "what stays as it is is told once"
+            assert await app.disable_plugin("slow", swap=True)
+            assert await app.enable_plugin("slow")
+            assert told() == ["inprocess", "inprocess"]
 
 
 async def test_only_provider_of_a_role_cannot_go(tmp_path: Path) -> None:
