@@ -77,8 +77,9 @@ class ReloadReport(TypedDict):
 
     ``settings`` are the keys that were ``added``, ``removed`` or ``changed``, without their values; ``plugins`` maps
     the names of those that changed to ``enabled``, ``disabled``, ``failed``, ``gone`` or ``changed``; ``started``,
-    ``renewed`` and ``stopped`` are managers, in the order in which they start. ``restart_needed`` says, in sentences,
-    what takes effect only when the host starts again. ``generation`` is the number of the one that serves.
+    ``renewed`` and ``stopped`` are managers, in the order in which they start; ``providers`` has the managers that
+    somebody else provides from then on, each with who did and who does. ``restart_needed`` says, in sentences, what
+    takes effect only when the host starts again. ``generation`` is the number of the one that serves.
     """
 
     applied: bool
@@ -87,6 +88,7 @@ class ReloadReport(TypedDict):
     started: list[str]
     renewed: list[str]
     stopped: list[str]
+    providers: dict[str, str]
     restart_needed: list[str]
     generation: int
 

@@ -150,7 +150,7 @@ def _values(kind: Kind, name: str) -> dict[str, Any]:
         "summary": _SUMMARIES[kind],
         "entry_points": points,
         "extra_tests": ', "httpx2"' if kind == "plugin" else "",
-        "host_version": ".".join(importlib.metadata.version(HOST_DISTRIBUTION).split(".")[:2]),
+        "host_versions": _host_versions(importlib.metadata.version(HOST_DISTRIBUTION)),
     }
 
 
@@ -192,3 +192,9 @@ def _files(folder: Traversable, above: str = "") -> Iterator[tuple[str, str]]:
             yield from _files(item, f"{above}{item.name}/")
         elif item.name.endswith(_SUFFIX):
             yield above + item.name.removesuffix(_SUFFIX), item.read_text(encoding="utf-8")
+
+
+def _host_versions(running: str) -> str:
+    """Return the versions of Base04 that a distribution begun with one of them can count on: those of its minor."""
+    major, minor = (int(part) for part in running.split(".")[:2])
+    return f">={major}.{minor},<{major}.{minor + 1}"

@@ -80,11 +80,25 @@ def test_provider_is_swapped_and_settings_are_read_anew_under_load(serve: Serve,
             write(server.folder / "base04.yaml", HEAD % (2_000_000 + number))
             report = run_base04("reload", "--json", cwd=server.folder, site=site)
             assert json.loads(report.stdout)["renewed"] == ["rate_limiter"], report.stderr
+        assert "provider" not in run_base04("reload", cwd=server.folder, site=site).stdout
         done = run_base04("modules", "enable", "other-limiter", cwd=server.folder, site=site)
         assert done.returncode == 0, done.stderr
         assert provider_of(server, "rate_limiter") == "other"
     assert load.statuses
     assert set(load.statuses) == {200}
+    assert server.stop() == 0
+
+
+def test_reload_tells_who_provides_what_from_then_on(serve: Serve, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    install(site, "other-limiter", plugins={"other-limiter": "other_limiter"}, files={"other_limiter.py": LIMITER})
+    server = serve(tmp_path / "host", settings="plugins: {deny: [other-limiter]}\n", site=site)
+    assert provider_of(server, "rate_limiter") == "gcra"
+    write(server.folder / "base04.yaml", "server: {port: 0}\n")
+    told = run_base04("reload", cwd=server.folder, site=site).stdout
+    assert "provider of rate_limiter: builtin-rate-limiter:gcra -> other-limiter:other\n" in told
+    again = run_base04("modules", "reload", "other-limiter", cwd=server.folder, site=site).stdout
+    assert again.startswith("other-limiter was read anew.\n")
     assert server.stop() == 0
 
 

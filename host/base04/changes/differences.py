@@ -38,6 +38,7 @@ class Differences:
     started: list[InstanceKey]
     renewed: list[InstanceKey]
     stopped: list[InstanceKey]
+    providers: dict[str, str]
     plugins: dict[str, str]
     settings: list[str]
     restart_needed: list[str]
@@ -57,6 +58,7 @@ class Differences:
             "started": [str(key) for key in self.started],
             "renewed": [str(key) for key in self.renewed],
             "stopped": [str(key) for key in self.stopped],
+            "providers": self.providers,
             "restart_needed": self.restart_needed,
             "generation": generation,
         }
@@ -80,6 +82,7 @@ def compare(old: Blueprint, new: Blueprint, forced: Iterable[InstanceKey] = ()) 
         started=[key for key in after if key in added],
         renewed=[key for key in after if key in stale],
         stopped=[key for key in before if key in gone],
+        providers=dict(_providers(before, after)),
         plugins=changed,
         settings=list(_settings(old.settings.document, new.settings.document)),
         restart_needed=[*_at_start(old, new), *_changed_on_disk(old.discovery.plugins, new.discovery.plugins)],
@@ -106,6 +109,14 @@ def _differs(old: Node, new: Node) -> bool:
         or old.choice.candidate.qualified_name != new.choice.candidate.qualified_name
         or old.document.values != new.document.values
     )
+
+
+def _providers(old: Mapping[InstanceKey, Node], new: Mapping[InstanceKey, Node]) -> Iterator[tuple[str, str]]:
+    for key, node in new.items():
+        is_now = node.choice.candidate.qualified_name
+        was = old[key].choice.candidate.qualified_name if key in old else is_now
+        if was != is_now:
+            yield str(key), f"{was} -> {is_now}"
 
 
 def _plugins(old: Mapping[str, Plugin], new: Mapping[str, Plugin]) -> Iterator[tuple[str, str]]:

@@ -66,6 +66,10 @@ def disable(
 def reload_module(ctx: typer.Context, name: str) -> None:
     """Read everything anew, and renew what a plugin provides."""
     _switch(ctx, f"{_path(name)}/reload", f"{name} was read anew.", f"{name} was not read anew.")
+    session: Session = ctx.obj
+    if session.running_host() is not None:
+        for advice in session.ask("POST", "/reload?dry_run=true")["restart_needed"]:
+            sys.stdout.write(f"{advice}\n")
 
 
 def reload(
@@ -105,6 +109,8 @@ def _told(report: dict[str, Any]) -> Iterator[str]:
     for what in ("started", "renewed", "stopped"):
         if report[what]:
             yield f"{what}: {', '.join(report[what])}"
+    for manager, change in report["providers"].items():
+        yield f"provider of {manager}: {change}"
     yield from report["restart_needed"]
 
 
