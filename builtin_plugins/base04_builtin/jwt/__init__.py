@@ -16,6 +16,6 @@ def jwt_providers() -> Iterable[Provider]:
         "base04_builtin.jwt.signed:SignedJWTManager",
         default=True,
         capabilities=frozenset({"jwks", "revocation", "rotation"}),
-        contract="1.1",
+        contract="1.2",
         summary="Signed tokens with refresh families and revocation",
     )
