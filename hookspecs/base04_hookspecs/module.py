@@ -14,7 +14,21 @@ from base04_hookspecs.provider import Provider
 ModuleStatus = Literal["enabled", "disabled", "denied", "failed"]
 
 
-class Contribution(TypedDict):
+class AddedParts(TypedDict, total=False):
+    """What a plugin has added to a host that runs; all names are for people.
+
+    ``actions`` are full names, ``routes`` are written ``GET /path``, ``settings`` are the keys that its running
+    managers read.
+    """
+
+    actions: list[str]
+    routes: list[str]
+    middleware: list[str]
+    commands: list[str]
+    settings: list[str]
+
+
+class Contribution(AddedParts):
     """What a plugin adds. ``providers`` and ``running`` are written ``role:provider``; ``hooks`` are hook names."""
 
     providers: list[str]

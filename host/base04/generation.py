@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from base04.http.authentication import Authentication
     from base04.pipeline import Pipeline
+    from base04.plugins.parts import PluginParts
 
 _numbers = itertools.count(1)
 _pinned: ContextVar[Generation | None] = ContextVar("base04_generation", default=None)
@@ -53,7 +54,8 @@ class Generation:
     """What serves from one moment to the next: whoever pins it uses it, and no other, to the end.
 
     ``down`` says why an instance of the plan is not running, ``plugins`` are the objects of those that take part.
-    ``pipeline``, ``authentication`` and ``asgi`` are set once, when it is built.
+    ``pipeline``, ``authentication`` and ``asgi`` are set once, when it is built; ``parts`` when somebody first asks for
+    what plugins have added.
     """
 
     plan: Plan
@@ -65,6 +67,7 @@ class Generation:
     pipeline: Pipeline = field(init=False)
     authentication: Authentication = field(init=False)
     asgi: ASGIApp = field(init=False)
+    parts: PluginParts | None = None
     _pins: int = 0
     _unpinned: asyncio.Event | None = None
     _defaults: Mapping[str, Manager] = field(init=False)

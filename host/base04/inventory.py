@@ -10,6 +10,7 @@ from base04.errors import HostError
 from base04.generation import Generation
 from base04.plugins.compatibility import may_be_outdated
 from base04.plugins.hook_timings import HookTimings
+from base04.plugins.parts import PluginParts
 from base04.plugins.plugin_steps import Wait
 from base04.resolution import Node, Plan, direct_dependencies
 from base04.selection import InstanceKey
@@ -96,10 +97,18 @@ def describe_plugins(
     found = []
     for name, plugin in blueprint.discovery.plugins.items():
         module = plugin.describe(running.get(name, []), warnings.get(name, ()), waits(name))
+        if generation is not None:
+            module["contributes"] = {**module["contributes"], **_parts(blueprint, generation).of(name)}
         if timings is not None:
             module["timings"] = timings.of(name)
         found.append(module)
     return found
+
+
+def _parts(blueprint: Blueprint, generation: Generation) -> PluginParts:
+    if generation.parts is None:
+        generation.parts = PluginParts(blueprint.discovery, generation)
+    return generation.parts
 
 
 def _warnings(blueprint: Blueprint, *, chosen: bool) -> dict[str, list[str]]:

@@ -34,6 +34,7 @@ class PluginRoutes:
         answered: dict[str, set[str]] = {}
         for plugin, route in contributions.routes:
             if not isinstance(route, BaseRoute):
+                contributions.refused.add(id(route))
                 contributions.blame("routes", route, HostError(f"{_shown(route)} is not a Starlette route."))
                 _log.error(
                     "a plugin's route is refused, it is not a Starlette route", plugin=plugin, route=_shown(route)
@@ -45,6 +46,7 @@ class PluginRoutes:
             if owner == f"plugin {plugin}" and methods and path is not None and methods.isdisjoint(answered[path]):
                 owner = None  # another method of its own path
             if owner is not None:
+                contributions.refused.add(id(route))
                 contributions.blame("routes", route, HostError(f"The path {path!r} is taken by {owner}."))
                 _log.error("a plugin's route is refused, its path is taken", plugin=plugin, path=path, owner=owner)
                 continue

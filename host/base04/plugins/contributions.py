@@ -75,6 +75,8 @@ class Contributions:
     authorize_room: tuple[RoomAuthorizer, ...] = field(default=())
     owners: Mapping[tuple[str, int], Owner] = field(default_factory=dict, compare=False)
     not_ready: tuple[tuple[tuple[str, str], str], ...] = ()
+    refused: set[int] = field(default_factory=set, compare=False)
+    """The ids of the routes that the host does not serve."""
     stuck_collectors: dict[int, Thread] = field(default_factory=dict, compare=False)
 
     def blame(self, hook: str, item: object, error: BaseException) -> str:

@@ -1,0 +1,116 @@
+"""What each plugin has added to a generation, for people: routes, middleware, commands, settings, actions."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from base04.discovery import Discovery
+from base04.generation import Generation
+from base04.plugins.contributions import collect_commands
+from base04.resolution import Node
+from base04.settings_source import dotted
+from base04_hookspecs.action_discovery import ActionDiscoveryManager, ActionInfo
+from base04_hookspecs.app import ActionSource
+from base04_hookspecs.module import AddedParts
+
+_log = structlog.get_logger()
+
+
+class PluginParts:
+    """Looks once at what does not change with a generation, and each time at its actions.
+
+    Args:
+        discovery: the plugins.
+        generation: what they have become part of.
+    """
+
+    def __init__(self, discovery: Discovery, generation: Generation) -> None:
+        self._generation = generation
+        contributions = generation.contributions
+        self._routes: defaultdict[str, list[str]] = defaultdict(list)
+        for plugin, route in contributions.routes:
+            if id(route) in contributions.refused:
+                continue
+            self._routes[plugin].append(_route(route))
+        self._middleware: defaultdict[str, list[str]] = defaultdict(list)
+        for item in contributions.middleware:
+            self._middleware[contributions.owner("middleware", item)].append(_middleware(item))
+        self._commands: defaultdict[str, list[str]] = defaultdict(list)
+        for plugin, group in collect_commands(discovery):
+            self._commands[plugin] += _commands(group)
+        self._settings: defaultdict[str, list[str]] = defaultdict(list)
+        for running in generation.running.values():
+            self._settings[running.node.choice.candidate.plugin.name] += _settings(running.node)
+        self._folders = [
+            (folder, name)
+            for source in discovery.action_sources
+            for name, plugin in discovery.plugins.items()
+            if source["name"] in plugin.packs and plugin.distribution == source["distribution"]
+            for folder in _folders(source)
+        ]
+
+    def of(self, plugin: str) -> AddedParts:
+        """Return those of a plugin."""
+        return {
+            "actions": sorted(self._actions(plugin)),
+            "routes": self._routes.get(plugin, []),
+            "middleware": self._middleware.get(plugin, []),
+            "commands": self._commands.get(plugin, []),
+            "settings": self._settings.get(plugin, []),
+        }
+
+    def _actions(self, plugin: str) -> Iterator[str]:
+        found = self._generation.find("action_discovery")
+        if isinstance(found, ActionDiscoveryManager):
+            for action in found.catalogue():
+                if self._brought(action.info, plugin):
+                    yield action.name
+
+    def _brought(self, action: ActionInfo, plugin: str) -> bool:
+        if action["source"].startswith(f"plugin {plugin!r}"):
+            return True
+        return any(name == plugin and action["source"].startswith(folder) for folder, name in self._folders)
+
+
+def _route(route: Any) -> str:
+    methods = sorted((getattr(route, "methods", None) or set()) - {"HEAD"})
+    path = getattr(route, "path", None) or type(route).__name__
+    return f"{','.join(methods)} {path}".strip()
+
+
+def _middleware(item: Any) -> str:
+    made = getattr(item, "cls", item)
+    return str(getattr(made, "__qualname__", type(made).__qualname__))
+
+
+def _commands(group: Any) -> Iterator[str]:
+    """Yield the names of a Typer application, or of the commands that it has where it has no name itself."""
+    name = getattr(getattr(group, "info", None), "name", None)
+    if isinstance(name, str):
+        yield name
+        return
+    for command in getattr(group, "registered_commands", ()):
+        yield command.name or getattr(command.callback, "__name__", "").replace("_", "-")
+
+
+def _settings(node: Node) -> Iterator[str]:
+    """Yield the keys that a running manager reads, below its role."""
+    model = node.constructor.settings_model
+    for name in model.model_fields if model is not None else ():
+        yield dotted(("managers", str(node.key), node.choice.candidate.provider.name, name))
+
+
+def _folders(source: ActionSource) -> Iterator[str]:
+    try:
+        spec = importlib.util.find_spec(source["package"])
+    except Exception as error:  # noqa: BLE001 - a parent package is imported, which may raise anything
+        _log.debug("a package with actions cannot be found", package=source["package"], error=str(error))
+        return
+    for folder in spec.submodule_search_locations or () if spec is not None else ():
+        yield f"{Path(folder)}/"
