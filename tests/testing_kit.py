@@ -44,7 +44,7 @@ class Project:
 
     def run(self, *arguments: str, environ: Mapping[str, str] | None = None) -> Outcome:
         """Run its tests."""
-        dropped = ("PYTEST_", "BASE04_", "COV_", "PYTHONDONTWRITEBYTECODE")
+        dropped = ("PYTEST_", "BASE04_", "COV_", "COVERAGE_", "PYTHONDONTWRITEBYTECODE")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rA", "--tb=short", *arguments],

@@ -102,6 +102,20 @@ def test_reload_tells_who_provides_what_from_then_on(serve: Serve, tmp_path: Pat
     assert server.stop() == 0
 
 
+def test_reload_has_read_action_files_when_it_returns(serve: Serve, tmp_path: Path) -> None:
+    unwatched = "managers: {action_discovery: {folders: [actions], watch: false}}\n"
+    pack = "pack: say\nversion: 1.0.0\nactions:\n  word: {{handler: '.say:word', access: public, summary: {}}}\n"
+    write(tmp_path / "host" / "actions" / "say.py", "def word(): return 'hello'\n")
+    server = serve(tmp_path / "host", settings=unwatched)
+    with server.client() as client:
+        for summary in ("Old", "New"):
+            write(server.folder / "actions" / "say.yaml", pack.format(summary))
+            assert run_base04("reload", cwd=server.folder).returncode == 0
+            assert client.post("/actions/say.word").json() == "hello"
+            assert client.get("/actions/say.word").json()["summary"] == summary
+    assert server.stop() == 0
+
+
 def test_signal_has_the_host_read_its_settings_anew(serve: Serve, tmp_path: Path) -> None:
     server = serve(tmp_path / "host", settings=HEAD % 1000)
     assert server.url

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def test_watcher_that_has_missed_too_much_is_told_so(serve: Serve) -> None:
         for n in range(5):
             admin.patch("/state/s", json={"data": {"n": n}})
         while len(admin.get("/state/s/history").json()["history"]) != 2:
-            pass
+            time.sleep(0.02)
         answer = admin.get("/state/s/watch", headers={"last-event-id": "1"})
         assert (answer.status_code, answer.json()["type"]) == (410, "urn:base04:problem:history-pruned")
 
@@ -217,7 +218,7 @@ def test_parked_events_are_shown_and_dealt_with(serve: Serve, tmp_path: Path) ->
         admin.patch("/state/order_1", json={"data": {}})
         admin.patch("/state/order_1", json={"data": {}})
         while len(parked := admin.get("/state-events?status=parked").json()["events"]) != 2:
-            pass
+            time.sleep(0.02)
     table = run_base04("state", "events", cwd=tmp_path)
     assert table.returncode == 0, table.stderr
     assert all(word in table.stdout for word in ("invoices", "order_1", "parked", "RuntimeError: not now"))

@@ -6,7 +6,7 @@ import asyncio
 import difflib
 import importlib
 from collections.abc import Callable, Iterable, Set
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,12 +18,15 @@ from base04.plugins.plugin import Plugin
 from base04.resolution import Plan
 from base04.selection import InstanceKey
 from base04.settings import HostSettings
+from base04_hookspecs.action_discovery import ActionDiscoveryManager
 from base04_hookspecs.app import ReloadReport
-from base04_hookspecs.errors import Conflict, ManagerUnavailable, NotFound
+from base04_hookspecs.errors import Base04Error, Conflict, ManagerUnavailable, NotFound
 from base04_hookspecs.roles import ROLES
 
 if TYPE_CHECKING:
     from base04.app_manager import AppManager
+
+_ACTIONS: Final = InstanceKey("action_discovery")
 
 _log = structlog.get_logger()
 
@@ -43,7 +46,10 @@ class Changeover:
         async with self._turn:
             current = self._running()
             return await self._change(
-                lambda: current.following(settings=current.settings.read_again()), dry_run=dry_run, renew=renew
+                lambda: current.following(settings=current.settings.read_again()),
+                dry_run=dry_run,
+                renew=renew,
+                read_files=True,
             )
 
     async def renew(self, name: str) -> bool:
@@ -82,7 +88,9 @@ class Changeover:
         """Become what another process of this host has become, and made sure that it can serve."""
         async with self._turn:
             current = self._running()
-            await self._change(lambda: current.following(settings=settings, disabled=disabled), renew=renew)
+            await self._change(
+                lambda: current.following(settings=settings, disabled=disabled), renew=renew, read_files=True
+            )
 
     async def _switch(self, disabled: frozenset[str], needed: Set[InstanceKey] = frozenset()) -> None:
         current = self._running()
@@ -100,6 +108,7 @@ class Changeover:
         dry_run: bool = False,
         renew: str | None = None,
         needed: Set[InstanceKey] = frozenset(),
+        read_files: bool = False,
     ) -> ReloadReport:
         current = self._running()
         forced = self._provided_by(renew) if renew is not None else ()
@@ -116,6 +125,8 @@ class Changeover:
                 _keep_what_runs(current, draft)
                 await self._renewal.move(draft, found.renewed_keys)
                 moved = True
+                if read_files and _ACTIONS not in (*found.renewed, *found.started):
+                    await self._read_action_files()
                 _log.info("the host has changed", **_told(found))
         except HostError as error:
             raise Conflict(f"Nothing has changed: {error}") from error
@@ -123,6 +134,16 @@ class Changeover:
             if draft is not None and not moved:
                 draft.discovery.imports.put_back()
         return found.report(applied=moved, generation=self._app.generation.number)
+
+    async def _read_action_files(self) -> None:
+        """Have a manager of actions that goes on read its files; one that is new has done so."""
+        newest = self._app.newest
+        manager = newest.find(_ACTIONS.role) if newest is not None else None
+        try:
+            if isinstance(manager, ActionDiscoveryManager):
+                await manager.discover_all_actions()
+        except Base04Error as error:  # its files are what they are, and the host has changed
+            _log.error("action files could not be read anew", error=str(error))
 
     def _running(self) -> Blueprint:
         if self._app.newest is None:
