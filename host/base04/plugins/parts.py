@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import structlog
 from base04.discovery import Discovery
 from base04.generation import Generation
 from base04.plugins.contributions import collect_commands
+from base04.plugins.isolation import pressed
 from base04.resolution import Node
 from base04.settings_source import dotted
 from base04_hookspecs.action_discovery import ActionDiscoveryManager, ActionInfo
@@ -37,13 +38,13 @@ class PluginParts:
         for plugin, route in contributions.routes:
             if id(route) in contributions.refused:
                 continue
-            self._routes[plugin].append(_route(route))
+            self._routes[plugin] += _seen(_route, route)
         self._middleware: defaultdict[str, list[str]] = defaultdict(list)
         for item in contributions.middleware:
-            self._middleware[contributions.owner("middleware", item)].append(_middleware(item))
+            self._middleware[contributions.owner("middleware", item)] += _seen(_middleware, item)
         self._commands: defaultdict[str, list[str]] = defaultdict(list)
         for plugin, group in collect_commands(discovery):
-            self._commands[plugin] += _commands(group)
+            self._commands[plugin] += _seen(_commands, group)
         self._settings: defaultdict[str, list[str]] = defaultdict(list)
         for running in generation.running.values():
             self._settings[running.node.choice.candidate.plugin.name] += _settings(running.node)
@@ -78,15 +79,25 @@ class PluginParts:
         return any(name == plugin and action["source"].startswith(folder) for folder, name in self._folders)
 
 
-def _route(route: Any) -> str:
+def _seen(look: Callable[[Any], Iterable[str]], item: Any) -> list[str]:
+    """Look at what a plugin made; it may do anything when it is looked at, and is named by its type then."""
+    try:
+        return [*map(str, look(item))]
+    except BaseException as error:
+        if pressed(error):
+            raise
+        return [type(item).__qualname__]
+
+
+def _route(route: Any) -> Iterator[str]:
     methods = sorted((getattr(route, "methods", None) or set()) - {"HEAD"})
     path = getattr(route, "path", None) or type(route).__name__
-    return f"{','.join(methods)} {path}".strip()
+    yield f"{','.join(methods)} {path}".strip()
 
 
-def _middleware(item: Any) -> str:
+def _middleware(item: Any) -> Iterator[str]:
     made = getattr(item, "cls", item)
-    return str(getattr(made, "__qualname__", type(made).__qualname__))
+    yield getattr(made, "__qualname__", type(made).__qualname__)
 
 
 def _commands(group: Any) -> Iterator[str]:
