@@ -18,7 +18,7 @@ class AddedParts(TypedDict, total=False):
     """What a plugin has added to a host that runs; all names are for people.
 
     ``actions`` are full names, ``routes`` are written ``GET /path``, ``settings`` are the keys that its running
-    managers read.
+    managers read. ``commands`` are known to the command line alone: a host that runs asks no plugin for them.
     """
 
     actions: list[str]

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from base04.cli.output import JSONOption, print_json, print_table
-from base04.cli.plugin_report import described, status, write_troubles
+from base04.cli.plugin_report import commands_of, described, status, write_troubles
 from base04.cli.session import Session
 
 group = typer.Typer(help="List plugins, look at one, switch it on or off.", no_args_is_help=True)
@@ -39,6 +39,8 @@ def show(ctx: typer.Context, name: str, as_json: JSONOption = False) -> None:
     """Show one plugin: where it came from, what it contributes, how it is."""
     session: Session = ctx.obj
     module = session.ask("GET", _path(name))
+    if "cli_commands" in module["contributes"]["hooks"]:
+        module["contributes"]["commands"] = commands_of(session.manager(), name)
     if as_json:
         print_json(module)
         return

@@ -80,6 +80,17 @@ def described(plugin: Any) -> Iterator[str]:
         yield plugin["error"].rstrip()
 
 
+def commands_of(manager: AppManager, plugin: str) -> list[str]:
+    """Return the commands that a plugin adds to this program; a running host asks no plugin for them."""
+    import typer
+
+    from base04.plugins.contributions import collect_commands
+
+    found = (group for owner, group in collect_commands(manager.discovery) if owner == plugin)
+    groups = (group for group in found if issubclass(type(group), typer.Typer))  # what else there is may do anything
+    return [name for group in groups if isinstance(name := group.info.name, str)]
+
+
 def status(plugin: Any) -> str:
     """Return a word on how a plugin is, and how many of its parts have failed."""
     faults = len(plugin.get("faults", ()))

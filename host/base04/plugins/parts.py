@@ -1,4 +1,4 @@
-"""What each plugin has added to a generation, for people: routes, middleware, commands, settings, actions."""
+"""What each plugin has added to a generation, for people: routes, middleware, settings, actions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import structlog
 
 from base04.discovery import Discovery
 from base04.generation import Generation
-from base04.plugins.contributions import collect_commands
 from base04.plugins.isolation import pressed
-from base04.resolution import Node
+from base04.resolution import Node, settings_path
 from base04.settings_source import dotted
-from base04_hookspecs.action_discovery import ActionDiscoveryManager, ActionInfo
+from base04_hookspecs.action_discovery import ActionCatalogue, ActionDiscoveryManager
 from base04_hookspecs.app import ActionSource
 from base04_hookspecs.module import AddedParts
 
@@ -24,7 +23,7 @@ _log = structlog.get_logger()
 
 
 class PluginParts:
-    """Looks once at what does not change with a generation, and each time at its actions.
+    """Looks once at what does not change with a generation, and at actions whenever there are others.
 
     Args:
         discovery: the plugins.
@@ -42,41 +41,40 @@ class PluginParts:
         self._middleware: defaultdict[str, list[str]] = defaultdict(list)
         for item in contributions.middleware:
             self._middleware[contributions.owner("middleware", item)] += _seen(_middleware, item)
-        self._commands: defaultdict[str, list[str]] = defaultdict(list)
-        for plugin, group in collect_commands(discovery):
-            self._commands[plugin] += _seen(_commands, group)
         self._settings: defaultdict[str, list[str]] = defaultdict(list)
         for running in generation.running.values():
             self._settings[running.node.choice.candidate.plugin.name] += _settings(running.node)
-        self._folders = [
+        self._places = [
             (folder, name)
             for source in discovery.action_sources
             for name, plugin in discovery.plugins.items()
             if source["name"] in plugin.packs and plugin.distribution == source["distribution"]
             for folder in _folders(source)
-        ]
+        ] + [(f"plugin {name!r}", name) for name, plugin in discovery.plugins.items() if "action_packs" in plugin.hooks]
+        self._catalogue: ActionCatalogue | None = None
+        self._actions: dict[str, list[str]] = {}
 
     def of(self, plugin: str) -> AddedParts:
         """Return those of a plugin."""
         return {
-            "actions": sorted(self._actions(plugin)),
+            "actions": self._actions_now().get(plugin, []),
             "routes": self._routes.get(plugin, []),
             "middleware": self._middleware.get(plugin, []),
-            "commands": self._commands.get(plugin, []),
             "settings": self._settings.get(plugin, []),
         }
 
-    def _actions(self, plugin: str) -> Iterator[str]:
+    def _actions_now(self) -> dict[str, list[str]]:
+        """Return the actions by plugin; looked at again only where the catalogue is another one."""
         found = self._generation.find("action_discovery")
-        if isinstance(found, ActionDiscoveryManager):
-            for action in found.catalogue():
-                if self._brought(action.info, plugin):
-                    yield action.name
-
-    def _brought(self, action: ActionInfo, plugin: str) -> bool:
-        if action["source"].startswith(f"plugin {plugin!r}"):
-            return True
-        return any(name == plugin and action["source"].startswith(folder) for folder, name in self._folders)
+        catalogue = found.catalogue() if isinstance(found, ActionDiscoveryManager) else None
+        if catalogue is not self._catalogue:
+            brought: defaultdict[str, list[str]] = defaultdict(list)
+            for action in catalogue or ():
+                for place, plugin in self._places:
+                    if action.info["source"].startswith(place):
+                        brought[plugin].append(action.name)
+            self._catalogue, self._actions = catalogue, dict(brought)
+        return self._actions
 
 
 def _seen(look: Callable[[Any], Iterable[str]], item: Any) -> list[str]:
@@ -100,21 +98,11 @@ def _middleware(item: Any) -> Iterator[str]:
     yield getattr(made, "__qualname__", type(made).__qualname__)
 
 
-def _commands(group: Any) -> Iterator[str]:
-    """Yield the names of a Typer application, or of the commands that it has where it has no name itself."""
-    name = getattr(getattr(group, "info", None), "name", None)
-    if isinstance(name, str):
-        yield name
-        return
-    for command in getattr(group, "registered_commands", ()):
-        yield command.name or getattr(command.callback, "__name__", "").replace("_", "-")
-
-
 def _settings(node: Node) -> Iterator[str]:
     """Yield the keys that a running manager reads, below its role."""
     model = node.constructor.settings_model
     for name in model.model_fields if model is not None else ():
-        yield dotted(("managers", str(node.key), node.choice.candidate.provider.name, name))
+        yield dotted((*settings_path(node.key), node.choice.candidate.provider.name, name))
 
 
 def _folders(source: ActionSource) -> Iterator[str]:

@@ -57,6 +57,7 @@ async def test_ended_values_make_room(tmp_path: Path) -> None:
                 return False
 
         await until(room)
+        assert await manager.get("b04:again") == TEXT
 
 
 async def test_full_store_can_be_filled_again_and_again(tmp_path: Path) -> None:
